@@ -315,7 +315,7 @@ def test_an_export_that_was_killed_is_continued(sealed: Sealed, tmp_path: Path) 
     assert refused.returncode == 1 and "of another search" in refused.stderr
     report = export(environment, "--all", "--out", str(out))
     assert report["recordings"] == 3 * CALLS_A_DAY and check(out)[0] == 0
-    assert first.stat().st_mtime_ns == copied_at, "what was whole is not fetched again"
+    assert first.stat().st_mtime_ns == copied_at, "audio that was whole is not fetched again"
     assert not list(out.rglob("*.part"))
 
 

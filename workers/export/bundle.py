@@ -5,7 +5,7 @@ under its key: commit records, transcriptions, receipts, decisions, then the sea
 them, and every seal between them and the head of the chain. `check.py` in the bundle follows the hashes from each file to the
 head. docs/export.md describes the format.
 
-A bundle that was interrupted lies in a folder with a mark; the next run continues it, and fetches nothing twice that is whole.
+A bundle that was interrupted lies in a folder with a mark; the next run continues it, and fetches no audio twice that is whole.
 """
 
 from __future__ import annotations
@@ -127,8 +127,7 @@ def write_bundle(
             done.append(one)
             size += sum(file.size for file in (*one.audio, *one.proofs))
             show(len(done), size)
-        listed, seals, problems = _write_seals(archive, chain, out, done)
-        return _finish(archive, out, query, done, seals, listed, problems)
+        return _finish(archive, out, query, done, _write_seals(archive, chain, out, done))
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror}; run the same command again to continue") from None
 
@@ -206,33 +205,44 @@ def _file_name(hit: Hit) -> str:
 
 
 def _copy_audio(archive: Archive, out: Path, known: ArchivedObject, stem: str) -> BundleFile:
-    """Copy an audio object; a file appears under its name only if it has the hash in its commit record.
+    """Copy an audio object, unless the bundle has it from an earlier run.
 
     Raises:
-        Damaged, Missing: the archive does not hold those bytes.
+        Damaged, Missing: the archive does not hold the bytes that its commit record names.
     """
     suffix = "mp3" if known.content_type == "audio/mpeg" else "wav"
     path = f"audio/{stem}.{suffix}"
-    file = BundleFile(path, known.key, known.size, known.sha256)
     target = out / path
     if target.exists() and _sha256(target) == known.sha256:
-        return file
-    target.parent.mkdir(exist_ok=True)
-    part = target.with_name(target.name + PART)
-    digest = hashlib.sha256()
+        return BundleFile(path, known.key, known.size, known.sha256)
     try:
-        with part.open("wb") as copy:
-            for chunk in archive.store.read(known.key):
-                digest.update(chunk)
-                copy.write(chunk)
-        if digest.hexdigest() != known.sha256:
-            raise Damaged(known.key, f"SHA-256 is {digest.hexdigest()}, its commit record says {known.sha256}")
-        part.replace(target)
+        return _copy(archive, out, path, known.key, known.sha256)
     except KeyError:
         raise Missing(known.key, "gone from the archive") from None
+
+
+def _copy(archive: Archive, out: Path, path: str, key: str, sha256: str | None = None) -> BundleFile:
+    """Copy an object piece by piece; a file appears under its name only if it has the hash that is given.
+
+    Raises:
+        KeyError: the archive has no such object.
+        Damaged: it has another hash.
+    """
+    target = out / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + PART)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with part.open("wb") as copy:
+            for chunk in archive.store.read(key):
+                digest.update(chunk)
+                size += copy.write(chunk)
+        if sha256 not in (None, digest.hexdigest()):
+            raise Damaged(key, f"SHA-256 is {digest.hexdigest()}, its commit record says {sha256}")
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-    return file
+    return BundleFile(path, key, size, digest.hexdigest())
 
 
 def _write(out: Path, path: str, key: str, data: bytes) -> BundleFile:
@@ -249,14 +259,23 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_seals(
-    archive: Archive, chain: Chain, out: Path, done: list[Exported]
-) -> tuple[set[str], list[BundleFile], list[Problem]]:
-    """Copy the chain, and the manifests of the recordings' days.
+@dataclass(frozen=True)
+class _Seals:
+    """The seals of a bundle.
 
-    Returns:
-        The keys that these manifests list, of those in the bundle; the files; what could not be copied.
+    Attributes:
+        files: those of the chain, and the manifests of the recordings' days.
+        listed: the keys that these manifests list, of those in the bundle.
+        problems: the manifests that cannot be read.
     """
+
+    files: list[BundleFile]
+    listed: set[str]
+    problems: list[Problem]
+
+
+def _write_seals(archive: Archive, chain: Chain, out: Path, done: list[Exported]) -> _Seals:
+    """Copy the chain, and the manifests of the recordings' days."""
     wanted = {file.key for one in done for file in (*one.audio, *one.proofs)}
     days = {one.hit.row.date for one in done}
     covering = [link for day in sorted(days) for link in chain.of_day(day)]
@@ -271,44 +290,27 @@ def _write_seals(
     full = [*covering, *chain.links[-1:]]
     keys += [layout.seal_key(link.seal.sequence, suffix) for link in full for suffix in ("sha256", "sig", "tsr")]
     copied = ahead(dict.fromkeys(keys), partial(_copy_seal, archive, out))
-    return listed, [file for file in copied if file is not None], problems
+    return _Seals([file for file in copied if file is not None], listed, problems)
 
 
 def _copy_seal(archive: Archive, out: Path, key: str) -> BundleFile | None:
     """Copy an object of a seal; None if the archive lacks it: not every seal is signed and stamped."""
-    target = out / "proof" / key
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + PART)
-    digest, size = hashlib.sha256(), 0
     try:
-        with part.open("wb") as copy:
-            for chunk in archive.store.read(key):
-                digest.update(chunk)
-                size += copy.write(chunk)
-        part.replace(target)
+        return _copy(archive, out, f"proof/{key}", key)
     except KeyError:
         return None
-    finally:
-        part.unlink(missing_ok=True)
-    return BundleFile(f"proof/{key}", key, size, digest.hexdigest())
 
 
-def _finish(
-    archive: Archive,
-    out: Path,
-    query: str,
-    done: list[Exported],
-    seals: list[BundleFile],
-    listed: set[str],
-    problems: list[Problem],
-) -> Bundle:
+def _finish(archive: Archive, out: Path, query: str, done: list[Exported], seals: _Seals) -> Bundle:
     """Write the index, the checker and the list of hashes; then the bundle is whole."""
     files = [file for one in done for file in (*one.audio, *one.proofs)]
-    problems = [problem for one in done for problem in one.problems] + problems
+    problems = [problem for one in done for problem in one.problems] + seals.problems
     committed = [layout.commit_key(one.folder) for one in done]
     present = {file.key for file in files}
-    unsealed = sum(key in present and key not in listed for key in committed)  # an erased one has no commit record
-    head = _head(seals)
+    unsealed = sum(
+        key in present and key not in seals.listed for key in committed
+    )  # an erased one has no commit record
+    head = _head(seals.files)
     summary = {
         "schema": "callvault.bundle/1",
         "archive_id": archive.identity.id,
@@ -324,7 +326,7 @@ def _finish(
     _write(out, "check.py", "", (_HERE / "check.py").read_bytes())
     _write(out, "index.csv", "", index_csv(done))
     _write(out, "index.html", "", index_page(done, summary, unsealed))
-    known = {file.path: file.sha256 for file in (*files, *seals)}
+    known = {file.path: file.sha256 for file in (*files, *seals.files)}
     sums = [f"{known.get(path) or _sha256(out / path)}  {path}\n" for path in sorted(_paths(out))]
     _write(out, "SHA256SUMS", "", "".join(sums).encode())
     with suppress(FileNotFoundError):
