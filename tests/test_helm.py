@@ -126,6 +126,24 @@ def test_what_a_user_sets_arrives() -> None:
     assert not [one for one in found.values() if one["kind"] == "Secret"]
 
 
+def test_people_may_sign_in_by_the_access_file_of_the_chart() -> None:
+    text = '[groups]\n"voice team" = ["operator", "listener"]\n'
+    found = {(one["kind"], one["metadata"]["name"]): one for one in rendered({"accessFile": text})}
+    (checksum_without_it,) = {
+        one["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+        for one in rendered({})
+        if one["kind"] == "Deployment"
+    }
+    folder, name = found["ConfigMap", "callvault"]["data"]["CALLVAULT_ACCESS_FILE"].rsplit("/", 1)
+    assert found["ConfigMap", "callvault-access"]["data"] == {name: text}
+    for part in ("receiver", "worker"):
+        pod = found["Deployment", f"callvault-{part}"]["spec"]["template"]["spec"]
+        annotations = found["Deployment", f"callvault-{part}"]["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["checksum/settings"] != checksum_without_it
+        (volume,) = (one["name"] for one in pod["volumes"] if one.get("configMap") == {"name": "callvault-access"})
+        assert {"name": volume, "mountPath": folder, "readOnly": True} in pod["containers"][0]["volumeMounts"]
+
+
 def test_helm_finds_no_fault_in_the_chart() -> None:
     report = helm({})["lint"]
     assert report["errors"] == []

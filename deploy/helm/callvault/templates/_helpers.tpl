@@ -17,10 +17,15 @@ image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.App
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 envFrom: [{configMapRef: {name: callvault}}, {secretRef: {name: {{ required "set secretName to an existing Secret" .Values.secretName }}}}]
 securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
-volumeMounts: [{name: data, mountPath: /var/lib/callvault}, {name: tmp, mountPath: /tmp}]
+volumeMounts:
+  - {name: data, mountPath: /var/lib/callvault}
+  - {name: tmp, mountPath: /tmp}
+  {{- if .Values.accessFile }}
+  - {name: access, mountPath: /etc/callvault, readOnly: true}
+  {{- end }}
 {{- end }}
 
-{{- /* A change of the settings restarts the pods. */}}
+{{- /* A change of the settings or of the access file restarts the pods. */}}
 {{- define "callvault.checksum" -}}
-checksum/settings: {{ toYaml .Values.settings | sha256sum }}
+checksum/settings: {{ print (toYaml .Values.settings) .Values.accessFile | sha256sum }}
 {{- end }}
