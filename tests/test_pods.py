@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def archived(cluster: Cluster) -> int:
 def test_each_pod_is_ready_and_alive_by_its_own_probes(cluster: Cluster) -> None:
     for pod in (cluster.valkey, *cluster.receivers, *cluster.workers):
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
-            wait_for(lambda pod=pod, name=name: pod.probe(name), 30, f"{name} of {pod.container['name']}")  # type: ignore[misc]
+            wait_for(partial(pod.probe, name), 30, f"{name} of {pod.container['name']}")
 
 
 def test_a_worker_without_an_archive_ends_and_says_why(cluster: Cluster) -> None:
@@ -195,4 +196,4 @@ def test_while_redis_hangs_receivers_are_not_ready_and_nobody_is_restarted(clust
     finally:
         os.kill(pid, signal.SIGCONT)
     for pod in cluster.receivers:
-        wait_for(lambda pod=pod: pod.probe("readinessProbe"), 30, "a ready receiver")  # type: ignore[misc]
+        wait_for(partial(pod.probe, "readinessProbe"), 30, "a ready receiver")
