@@ -255,6 +255,15 @@ async def test_the_index_finds_lines_by_person_recording_and_time(runtime: Runti
     assert was_moved, "the second time, each entry names the object that holds it"
 
 
+async def test_a_person_is_found_in_any_case_of_any_alphabet(runtime: Runtime, tmp_path: Path) -> None:
+    index = AccessIndex(tmp_path / "data")
+    for who in ("Jörg", "ЖАННА"):
+        await log_of(runtime).write(line(who))
+    await bring_up_to_date(index, runtime.archive, runtime.redis)
+    for typed, who in (("JÖRG", "Jörg"), ("жанна", "ЖАННА")):
+        assert [one.line.who for one in index.find(AccessQuery(who=typed), None)] == [who]
+
+
 async def test_a_line_that_was_written_twice_counts_once(runtime: Runtime, tmp_path: Path) -> None:
     """As when Redis took a line and its answer was lost, so the receiver wrote an object."""
     one = line()

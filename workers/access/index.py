@@ -27,7 +27,7 @@ from workers.access.query import AccessQuery
 log = get_logger()
 
 NAME = "access-log.sqlite"
-_VERSION = 1
+_VERSION = 2
 _BUSY_SECONDS = 30
 _OPEN_DAYS = 3  # in which objects may still be written
 _MOST_DAYS_APART = 30  # that are listed one by one
@@ -37,7 +37,7 @@ _SCHEMA = f"""
 PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS lines (
-  id TEXT PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL COLLATE NOCASE, of TEXT, bytes INTEGER, seconds REAL, error TEXT,
+  id TEXT PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, of TEXT, bytes INTEGER, seconds REAL, error TEXT,
   object TEXT, line BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS recordings (recording_id TEXT, at TEXT, id TEXT, PRIMARY KEY (recording_id, at, id)) WITHOUT ROWID;
@@ -248,7 +248,12 @@ def _add(db: sqlite3.Connection, lines: Iterable[bytes], key: str | None) -> Non
         if (line := decode_line(data)) is None:
             log.warning("a line of the access log cannot be read; run `callvault verify --seals`", object=key)
             continue
-        given = (line.id, line.at, line.who, *(_set(v) for v in (line.of, line.bytes, line.seconds, line.error)))
+        given = (
+            line.id,
+            line.at,
+            line.who.casefold(),
+            *(_set(v) for v in (line.of, line.bytes, line.seconds, line.error)),
+        )
         db.execute(
             "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET object = coalesce(excluded.object, object)",  # Redis may hold it still

@@ -38,7 +38,7 @@ class AccessQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def conditions(self) -> tuple[str, tuple[object, ...]]:
         """The SQL condition, and its values."""
         rows = (
-            ("who = ?", self.who),
+            ("who = ?", self.who and self.who.casefold()),  # as in the index: NOCASE of SQLite knows only ASCII
             ("id IN (SELECT id FROM recordings WHERE recording_id = ?)", self.recording),
             ("at >= ?", self.since and format_instant(self.since)),
             ("at < ?", self.until and format_instant(self.until)),
