@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from text.numbers import BadNumber, address_of, digits_of, wanted_number
 from workers.catalogue.catalogue import Catalogue
-from workers.catalogue.numbers import BadNumber, address_of, digits_of, wanted_number
 from workers.catalogue.query import Query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import search

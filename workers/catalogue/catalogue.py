@@ -12,8 +12,8 @@ from archive import kinds
 from archive.decisions import outcome_of
 from archive.readers import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT
 from archive.records import Damage
+from text.numbers import address_of, digits_of
 from workers.catalogue.file import COMMITTED, CatalogueFile
-from workers.catalogue.numbers import address_of, digits_of
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
 from workers.catalogue.words import indexed
 

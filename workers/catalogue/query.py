@@ -12,8 +12,8 @@ import msgspec
 
 from text.counts import many
 from text.errors import UsedWrongly
+from text.numbers import wanted_number
 from text.times import format_instant, is_written_instant, parse_day, parse_duration, parse_moment
-from workers.catalogue.numbers import wanted_number
 from workers.catalogue.words import words_query
 
 STATES = ("archived", "kept", "held", "deleted", "erased", "damaged")

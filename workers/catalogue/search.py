@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from archive.decisions import Decisions, outcome_of
+from text.numbers import Wanted, wanted_number
 from workers.catalogue.file import COLUMNS
-from workers.catalogue.numbers import Wanted, wanted_number
 from workers.catalogue.query import Query, conditions
 from workers.catalogue.rows import Row
 from workers.catalogue.words import marked, words_query

@@ -42,6 +42,21 @@ class Wanted:
     text: str
     national: tuple[str, ...] = ()
 
+    def is_of(self, party: str) -> bool:
+        """Whether a party of a call has this number; the catalogue's SQL (`search.py`) says the same."""
+        digits, text = digits_of(party), self.text
+        if digits in self.national:
+            return True
+        match self.how:
+            case "begins":
+                return digits.startswith(text)
+            case "ends":
+                return digits.endswith(text)
+            case "contains":
+                return text in digits or (not digits and text in address_of(party))
+            case "address":
+                return text in address_of(party)
+
 
 def wanted_number(text: str) -> Wanted:
     """Read what a person typed: `+49 30 1234567`, `0049...`, `(030) 123 45 67`, `4567`, `ann@pbx`, `@pbx`, `sip:ann`, `tel:...`.
