@@ -181,8 +181,9 @@ TRANSCRIBING = Kind(
     "transcribing/{connection_id}.json", "with the first transcription of the connection", readers.TRANSCRIBING
 )
 API_TOKEN = Kind("api-tokens/{id}/{number}.json", "when an API token is made or revoked", readers.API_TOKEN)
+RETENTION = Kind("retention/{number}.json", "when a person applies retention rules", readers.APPLIED_RULES)
 IDENTITY = Kind("archive.json", "first of all, by `callvault init`", readers.IDENTITY)
-AT_THE_ROOT = (DECISION, DUTIES, DAMAGE, TRANSCRIBING, API_TOKEN, IDENTITY)
+AT_THE_ROOT = (DECISION, DUTIES, DAMAGE, TRANSCRIBING, API_TOKEN, RETENTION, IDENTITY)
 
 KINDS = (*IN_A_RECORDING, MEDIUM, MEDIUM_RECORD, LOG_MESSAGE, ACCESS_LOG, SEAL, ROWS, *AT_THE_ROOT)
 

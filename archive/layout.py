@@ -200,6 +200,7 @@ TRANSCRIBING = "transcribing/"
 DUTIES = "duties/"
 DAMAGE = "damage/"
 API_TOKENS = "api-tokens/"
+RETENTION = "retention/"
 _SCOPES: dict[Scope, str] = {
     "recording": "decisions/recordings/",
     "connection": CONNECTION_DECISIONS,
@@ -263,6 +264,11 @@ def damage_folder(key: str) -> str:
 def api_token_key(token_id: str, number: int) -> str:
     """The key of a row about an API token: the first says that it was made, the next that it was revoked."""
     return f"{API_TOKENS}{encode_name(token_id)}/{number:08d}.json"
+
+
+def retention_key(number: int) -> str:
+    """The key of the retention rules that a person applied as the first, second and so on."""
+    return f"{RETENTION}{number:08d}.json"
 
 
 def transcription_key(folder: str, transcription_id: str) -> str:

@@ -11,6 +11,7 @@ from archive import layout
 from archive.records import (
     AnyDecision,
     ApiToken,
+    AppliedRules,
     CommitRecord,
     Damage,
     Duties,
@@ -118,6 +119,7 @@ DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
 DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
 DAMAGE = KeyedReader(Damage, "a row of the register of damage", lambda row: layout.damage_key(row.key, row.number))
 API_TOKEN = KeyedReader(ApiToken, "an API token", lambda row: layout.api_token_key(row.id, row.number))
+APPLIED_RULES = KeyedReader(AppliedRules, "retention rules", lambda row: layout.retention_key(row.number))
 IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
 GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
 NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")

@@ -12,6 +12,7 @@ import msgspec
 
 from archive.layout import Outside, Scope
 from telnyx_api.source_mark import SourceMark
+from text.periods import Period, parse_period, zone_of
 from text.times import first_instant, parse_instant
 
 ProofKind = Literal["checksum", "etag", "read-back"]
@@ -314,6 +315,82 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     at: str
 
 
+class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How long recordings are kept. A rule matches if all of its conditions do; of a list, one entry is enough.
+
+    Attributes:
+        name: unique; `default` is the rule of recordings that no other matches.
+        connections: ids.
+        numbers: of either party: `+13125550100`, `+49*` for all that begin so, `ann@pbx.example`, or `@pbx.example`.
+        direction: `inbound` or `outbound`.
+        tags: one of the recording's tags.
+        channels: of the audio.
+        sources: `call` or `conference`.
+        keep: a period from the end of the call, such as `5 years`, or `forever`.
+        goes: what goes at its end.
+        stays: of a recording that goes whole: `metadata`, which is the commit record, or only `hashes`.
+    """
+
+    name: str
+    connections: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    direction: Literal["inbound", "outbound"] | None = None
+    tags: tuple[str, ...] = ()
+    channels: int | None = None
+    sources: tuple[Literal["call", "conference"], ...] = ()
+    keep: str
+    goes: Literal["both", "audio", "transcripts"] = "both"
+    stays: Literal["metadata", "hashes"] = "metadata"
+
+    def __post_init__(self) -> None:
+        if self.period is not None and self.keep != str(self.period):
+            raise ValueError(f"{self.keep[:40]!r} is not written as {str(self.period)!r}")
+        if self.has_conditions == (self.name == "default"):
+            raise ValueError(f"rule {self.name!r}: the default, and only the default, has no conditions")
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether it matches only some recordings."""
+        several = (self.connections, self.numbers, self.tags, self.sources)
+        return any(several) or self.direction is not None or self.channels is not None
+
+    @property
+    def period(self) -> Period | None:
+        """The period; None: for ever."""
+        return None if self.keep == "forever" else parse_period(self.keep)
+
+
+class AppliedRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`retention/{number}.json`: retention rules that a person applied; the last number counts, after a grace.
+
+    A later version's rules may mean less than this version would read in them, so unknown fields make them unreadable.
+
+    Attributes:
+        number: 1, 2, 3 ...
+        rules: those of the file, with the default as the last if there is one; in the order of the file.
+        zone: where days, months and years are counted, such as `Europe/Berlin`.
+        grace_seconds: how long rules that keep longer still count after others replaced them.
+        file_sha256: of the file that the person applied, hexadecimal.
+        by: the person.
+        at: when: ISO 8601, UTC, the later of the clocks of Redis and of the machine.
+    """
+
+    schema: Literal["callvault.retention/1"] = "callvault.retention/1"
+    number: int
+    rules: tuple[RetentionRule, ...]
+    zone: str
+    grace_seconds: int
+    file_sha256: str
+    by: str
+    at: str
+
+    def __post_init__(self) -> None:
+        zone_of(self.zone)
+        parse_instant(self.at)
+        if len({rule.name for rule in self.rules}) != len(self.rules):
+            raise ValueError("two rules have the same name")
+
+
 class Transcribing(msgspec.Struct, frozen=True, kw_only=True):
     """`transcribing/{connection_id}.json`: this connection has had a transcription, so its recordings await theirs."""
 
@@ -450,6 +527,7 @@ Record = (
     | Duties
     | Damage
     | ApiToken
+    | AppliedRules
     | Transcribing
     | Identity
     | LogMessageRecord

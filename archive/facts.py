@@ -1,0 +1,166 @@
+"""What retention rules ask of a recording, and whether a rule matches it: yes, no, or the record does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from archive.records import CommitRecord, RetentionRule
+from text.numbers import address_of, digits_of
+from text.times import first_instant
+
+Fit = Literal["matches", "may match", "does not match"]
+
+_CHANNELS = {"single": 1, "dual": 2}
+_DIRECTIONS = {"inbound": "inbound", "incoming": "inbound", "outbound": "outbound", "outgoing": "outbound"}
+# Telnyx began in 2009. An earlier time is the zero value of some program.
+_EARLIEST = datetime(2009, 1, 1, tzinfo=UTC)
+_APART = timedelta(days=1)  # by which the end of a call and `created_at` may differ at most
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What rules ask of a recording. None, and an empty text: its record does not say.
+
+    Attributes:
+        parties: both numbers or addresses.
+        tags: None: the record has no such field.
+        ended_at: the instant from which its period counts, UTC.
+        counted_from: what that instant is, in a few words.
+    """
+
+    connection_id: str | None = None
+    parties: tuple[str | None, str | None] = (None, None)
+    direction: str | None = None
+    tags: tuple[str, ...] | None = None
+    channels: int | None = None
+    source: str | None = None
+    ended_at: datetime
+    counted_from: str
+
+
+def facts_of(record: CommitRecord) -> Facts:
+    """The facts of a commit record."""
+    channels = record.audio.channels or None
+    return facts_of_recording(record.recording, channels, record.audio.duration_ms, record.latest_archived_at)
+
+
+def facts_of_recording(
+    recording: dict[str, Any], channels: int | None, duration_ms: int | None, archived_at: datetime
+) -> Facts:
+    """The facts of a recording as Telnyx returns it.
+
+    Args:
+        recording: its fields.
+        channels: of the audio, which counts where Telnyx says nothing; None: not known.
+        duration_ms: the length of the audio in milliseconds; None: not known.
+        archived_at: the latest time at which it was archived, by any clock.
+    """
+
+    def text(name: str) -> str | None:
+        value = recording.get(name)
+        return None if value is None or str(value) == "" else str(value)
+
+    tags = recording.get("tags")
+    lengths = [one for one in (recording.get("duration_millis"), duration_ms) if isinstance(one, int) and one > 0]
+    ended_at, counted_from = call_end(
+        first_instant(recording.get("recording_started_at")),
+        first_instant(recording.get("recording_ended_at")),
+        first_instant(recording.get("created_at")),
+        max(lengths, default=0),
+        archived_at,
+    )
+    return Facts(
+        connection_id=text("connection_id"),
+        parties=(text("from"), text("to")),
+        direction=_DIRECTIONS.get((text("direction") or "").lower()),
+        tags=tuple(map(str, tags)) if isinstance(tags, list) else None,
+        channels=_CHANNELS.get((text("channels") or "").lower(), channels),
+        source=(text("source") or "").lower() or None,
+        ended_at=ended_at,
+        counted_from=counted_from,
+    )
+
+
+def call_end(
+    started_at: datetime | None,
+    ended_at: datetime | None,
+    created_at: datetime | None,
+    duration_ms: int,
+    archived_at: datetime,
+) -> tuple[datetime, str]:
+    """The instant from which periods count, and what it is: the end of the call if that can be believed, else a later instant.
+
+    Args:
+        started_at: when the call began, as Telnyx says; None: it does not, as of the next two.
+        ended_at: when it ended.
+        created_at: when Telnyx made the recording.
+        duration_ms: the longest of its known lengths, in milliseconds.
+        archived_at: the latest time at which it was archived, by any clock.
+    """
+    is_odd = ended_at is not None and (
+        ended_at < _EARLIEST
+        or (started_at is not None and ended_at < started_at)
+        or (created_at is not None and ended_at < created_at - _APART)
+    )
+    if ended_at is not None and not is_odd:
+        return ended_at, "the end of the call"
+    by_length = None if started_at is None else started_at + timedelta(milliseconds=min(duration_ms, 10**12))
+    known = [one for one in (by_length, ended_at, created_at, archived_at) if one is not None]
+    why = "Telnyx's times of it cannot all be right" if is_odd else "Telnyx does not say when the call ended"
+    return max(known), f"the latest known time of the recording, because {why}"
+
+
+def fit_of(rule: RetentionRule, facts: Facts) -> tuple[Fit, tuple[str, ...]]:
+    """Whether a rule matches a recording; the default matches all.
+
+    Returns:
+        The answer; and if the record does not say enough, which of its fields are missing.
+    """
+    answers = {
+        "connection_id": _is_among(facts.connection_id, rule.connections),
+        "from, to": _has_number(facts.parties, rule.numbers),
+        "direction": _is_among(facts.direction, [rule.direction] if rule.direction else ()),
+        "tags": _has_tag(facts.tags, rule.tags),
+        "channels": _is_among(facts.channels, () if rule.channels is None else [rule.channels]),
+        "source": _is_among(facts.source, rule.sources),
+    }
+    if False in answers.values():
+        return "does not match", ()
+    missing = tuple(name for name, answer in answers.items() if answer is None)
+    return ("may match" if missing else "matches"), missing
+
+
+def _is_among(value: object, wanted: Iterable[object]) -> bool | None:
+    """Whether a value is one of those that are wanted; True if any is, None if the value is not known."""
+    wanted = tuple(wanted)
+    if not wanted:
+        return True
+    return None if value is None else value in wanted
+
+
+def _has_tag(tags: tuple[str, ...] | None, wanted: tuple[str, ...]) -> bool | None:
+    if not wanted:
+        return True
+    return None if tags is None else bool(set(tags).intersection(wanted))
+
+
+def _has_number(parties: tuple[str | None, ...], wanted: tuple[str, ...]) -> bool | None:
+    """Whether one of the parties is one of the numbers. A number without its country may be any."""
+    if not wanted:
+        return True
+    answers = [None if party is None else _is_number(party, number) for party in parties for number in wanted]
+    return True if True in answers else None if None in answers else False
+
+
+def _is_number(party: str, wanted: str) -> bool | None:
+    if "@" in wanted:
+        address = address_of(party)
+        return address.endswith(wanted) if wanted.startswith("@") else address == wanted
+    digits = digits_of(party)
+    if digits.startswith("0"):
+        return None
+    begins = wanted.removeprefix("+").removesuffix("*")
+    return digits.startswith(begins) if wanted.endswith("*") else digits == begins
