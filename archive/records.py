@@ -301,9 +301,15 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
         sha256: of the whole token, hexadecimal. The token itself is random and nowhere stored.
         ends_at: when it stops working; ISO 8601, UTC.
         by: who made or revoked it; `at`: when, ISO 8601, UTC.
+        connections: the ids of the connections whose recordings it reaches; missing: it is not limited to any.
+        numbers: likewise beginnings of numbers, such as `+49`.
+        mask: whether it gets numbers masked.
+
+    A token that has one of the last three has the second schema, which a version without scopes cannot read: to that
+    version, the token does not work.
     """
 
-    schema: Literal["callvault.api-token/1"] = "callvault.api-token/1"
+    schema: Literal["callvault.api-token/1", "callvault.api-token/2"] = "callvault.api-token/1"
     id: str
     number: int
     state: Literal["live", "revoked"]
@@ -313,6 +319,9 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: str
     by: str
     at: str
+    connections: list[str] | msgspec.UnsetType = msgspec.UNSET
+    numbers: list[str] | msgspec.UnsetType = msgspec.UNSET
+    mask: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

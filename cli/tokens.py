@@ -42,7 +42,16 @@ def _report(row: ApiToken) -> dict[str, Any]:
 
     state = row.state if row.state == "revoked" or works(row) else "ended"
     shown = {"id": row.id, "name": row.name, "role": row.role, "state": state, "ends_at": row.ends_at}
-    return shown | {"by": row.by, "at": row.at}
+    scope = {"connections": row.connections or [], "numbers": row.numbers or [], "mask": row.mask is True}
+    return shown | scope | {"by": row.by, "at": row.at}
+
+
+def _limits(row: dict[str, Any]) -> str:
+    """What limits an API token besides its role, in words; empty if nothing does."""
+    from config.scopes import Scope
+
+    scope = str(Scope(tuple(row["connections"]), tuple(row["numbers"])))
+    return f"{f' for {scope}' if scope else ''}{', numbers masked' * row['mask']}"
 
 
 @command.command("create")
@@ -52,6 +61,19 @@ def create(
     lasts: Annotated[
         str, typer.Option("--for", metavar="DURATION", help="How long it works, such as 30d; at most 366d.")
     ] = "90d",
+    connections: Annotated[
+        list[str] | None,
+        typer.Option("--connection", metavar="ID", help="Only recordings of this connection. Repeat it for several."),
+    ] = None,
+    numbers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--number",
+            metavar="PREFIX",
+            help="Only with a party whose number begins so, such as +49. Repeat it for several.",
+        ),
+    ] = None,
+    mask: Annotated[bool, typer.Option("--mask", help="Mask numbers.")] = False,
     by: By = None,
     data: DataFolder = None,
     json: Json = False,
@@ -59,11 +81,12 @@ def create(
     """Make an API token, and print it once.
 
     The token is the only line on standard output. Callvault keeps only its hash, so store it now. docs/access.md
-    says what each role may do.
+    says what each role may do. With both --connection and --number, a recording must meet both.
 
-    Example: callvault tokens create "call center export" --role listener --for 30d
+    Example: callvault tokens create "call center export" --role listener --for 30d --number +49 --mask
     """
     from config.roles import role_of
+    from config.scopes import scoped_grant
     from text.times import parse_duration
     from workers.api_tokens import LONGEST, SHORTEST, create_token
 
@@ -72,6 +95,12 @@ def create(
     except ValueError as error:
         raise UsedWrongly(f"--role: {error}") from None
     try:
+        grant = scoped_grant(wanted, connections or None, numbers or None, mask=mask)
+    except ValueError as error:
+        name, _, why = str(error).partition(": ")
+        options = {"connections": "--connection", "numbers": "--number"}
+        raise UsedWrongly(f"{options[name]}: {why}" if name in options else f"--role: {error}") from None
+    try:
         time = parse_duration(lasts)
     except ValueError as error:
         raise UsedWrongly(f"--for: {error}") from None
@@ -79,13 +108,14 @@ def create(
         raise UsedWrongly(f"--for: expected 1m to 366d, not {lasts}")
 
     async def work(runtime: Runtime) -> tuple[ApiToken, str]:
-        return await create_token(runtime.archive, runtime.redis, name, wanted, time, by or user_name())
+        return await create_token(runtime.archive, runtime.redis, name, grant, time, by or user_name())
 
     row, token = _run(data, work)
     if json:
         print_result("", _report(row) | {"token": token}, as_json=True)
         return
-    sys.stderr.write(f"API token {row.id} for {row.name}, role {row.role}, works until {row.ends_at[:16]}Z.\n")
+    what = f"API token {row.id} for {row.name}, role {row.role}{_limits(_report(row))}"
+    sys.stderr.write(f"{what}, works until {row.ends_at[:16]}Z.\n")
     sys.stderr.write("Store it now; Callvault shows it only once.\n")
     sys.stdout.write(f"{token}\n")
 
@@ -94,7 +124,7 @@ def create(
 def list_tokens(limit: Limit = None, data: DataFolder = None, json: Json = False) -> None:
     """List the API tokens.
 
-    It shows the ID, name, role, state and end of each, and never the token itself.
+    It shows the ID, role, end and name of each, and what limits it; never the token itself.
 
     Example: callvault tokens list
     """
@@ -112,7 +142,7 @@ def list_tokens(limit: Limit = None, data: DataFolder = None, json: Json = False
             else f"until {one['ends_at'][:16]}Z"
         )
         state = "" if one["state"] != "ended" else " (ended)"
-        sys.stdout.write(f"{one['id']}  {one['role']:<8}  {end}{state}  {one['name']}\n")
+        sys.stdout.write(f"{one['id']}  {one['role']:<8}  {end}{state}  {one['name']}{_limits(one)}\n")
     sys.stdout.write(f"{count_line(len(rows), len(found), 'API token')}\n")
 
 

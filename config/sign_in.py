@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from config.roles import ROLES, Role, role_of
+from config.roles import ROLES, role_of
+from config.scopes import Grant, scoped_grant
 from config.settings import Settings, SettingsError, name_of
 
 _TABLES = ("groups", "people")
@@ -21,20 +22,20 @@ _OF_PROXY = ("proxy_user_header", "proxy_groups_header", "proxy_addresses")
 
 @dataclass(frozen=True)
 class AccessFile:
-    """Which groups and people have which roles.
+    """Which groups and people have which roles, and with which recordings.
 
     Attributes:
         path: of the file.
-        groups: the roles of each group, as the provider writes its name.
-        people: the roles of each person, by e-mail address in lower case (`_folded`) or by subject.
+        groups: the grants of each group, as the provider writes its name.
+        people: the grants of each person, by e-mail address in lower case (`_folded`) or by subject.
     """
 
     path: Path
-    groups: Mapping[str, frozenset[Role]]
-    people: Mapping[str, frozenset[Role]]
+    groups: Mapping[str, tuple[Grant, ...]]
+    people: Mapping[str, tuple[Grant, ...]]
 
-    def grants(self, names: Iterable[str], groups: Iterable[str]) -> list[tuple[str, frozenset[Role]]]:
-        """What a person gets: each entry of the file that fits, and its roles.
+    def entries(self, names: Iterable[str], groups: Iterable[str]) -> list[tuple[str, tuple[Grant, ...]]]:
+        """Each entry of the file that fits a person, and its grants.
 
         Args:
             names: the verified names of the person: an e-mail address, a subject.
@@ -44,9 +45,9 @@ class AccessFile:
         keys = dict.fromkeys(map(_folded, names))
         return [*found, *((f"person {key}", self.people[key]) for key in keys if key in self.people)]
 
-    def roles(self, names: Iterable[str], groups: Iterable[str]) -> frozenset[Role]:
-        """The roles of a person, from all entries that fit; none if no entry does."""
-        return frozenset(role for _, roles in self.grants(names, groups) for role in roles)
+    def grants(self, names: Iterable[str], groups: Iterable[str]) -> tuple[Grant, ...]:
+        """What a person gets, from all entries that fit; nothing if no entry does."""
+        return tuple(dict.fromkeys(grant for _, grants in self.entries(names, groups) for grant in grants))
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ def read_access_file(path: Path) -> AccessFile:
     """Read `CALLVAULT_ACCESS_FILE`.
 
     Raises:
-        SettingsError: it cannot be read, names an unknown table or role, or gives a role to nobody.
+        SettingsError: it cannot be read, names an unknown table or role, has a scope that cannot be used, or gives a
+            role to nobody.
     """
     where = f"CALLVAULT_ACCESS_FILE: {path}"
     try:
@@ -153,26 +155,52 @@ def read_access_file(path: Path) -> AccessFile:
     groups, people = (_entries(where, name, document.get(name, {})) for name in _TABLES)
     if not groups and not people:
         raise SettingsError(f'{where}: gives nobody a role; expected lines such as "name of a group" = "listener"')
-    people = {_folded(name): roles for name, roles in people.items()}
+    people = {_folded(name): grants for name, grants in people.items()}
     return AccessFile(path, groups, people)
 
 
-def _entries(where: str, table: str, entries: Any) -> dict[str, frozenset[Role]]:
+def _entries(where: str, table: str, entries: Any) -> dict[str, tuple[Grant, ...]]:
     if not isinstance(entries, dict):
         raise SettingsError(f'{where}: {table}: expected a table with lines such as "a name" = "listener"')
     found = {}
     for name, value in entries.items():
-        roles = [value] if isinstance(value, str) else value
-        if not isinstance(roles, list) or not roles or not all(isinstance(role, str) for role in roles):
-            raise SettingsError(
-                f"{where}: [{table}] {name!r}: expected one or several of {', '.join(ROLES)}, such as "
-                '"listener" or ["listener", "operator"]'
-            )
         try:
-            found[name] = frozenset(map(role_of, roles))
+            found[name] = tuple(map(_grant, value if isinstance(value, list) and value else [value]))
         except ValueError as error:
             raise SettingsError(f"{where}: [{table}] {name!r}: {error}") from None
     return found
+
+
+def _grant(value: Any) -> Grant:
+    """A grant as the file writes it: a role, or a table with a role and its scope.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(value, str):
+        return Grant(role_of(value))
+    if not isinstance(value, dict) or not isinstance(value.get("role"), str):
+        raise ValueError(
+            f'expected one or several of {", ".join(ROLES)}, such as "listener", ["listener", "operator"] or '
+            '{ role = "listener", connections = ["123"] }'
+        )
+    role = role_of(value["role"])
+    if unknown := sorted(set(value) - set(_GRANT)):
+        raise ValueError(f"unknown name {unknown[0][:40]!r}; expected {', '.join(_GRANT)}")
+    for name, expected in _GRANT.items():
+        if name in value and not _is_of(value[name], expected):
+            raise ValueError(f"{name}: expected {expected}")
+    return scoped_grant(role, value.get("connections"), value.get("numbers"), mask=value.get("mask", False))
+
+
+_TEXTS, _YES_OR_NO = 'texts, such as ["123"]', "true or false"
+_GRANT = {"role": "a role", "connections": _TEXTS, "numbers": _TEXTS, "mask": _YES_OR_NO}
+
+
+def _is_of(value: Any, expected: str) -> bool:
+    if expected == _TEXTS:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, bool if expected == _YES_OR_NO else str)
 
 
 def _folded(name: str) -> str:

@@ -9,10 +9,13 @@ from typing import Any, cast
 
 from cli.telnyx import command_name
 from config.roles import ROLES
+from config.scopes import SCOPED_ROLES
 from config.settings import Settings, name_of, names_of_secrets
 from config.sources import written_value
 from docs import commands, manual
 from service.metrics import TABLE
+from service.ops.may import Scoped
+from service.ops.page import Change, File, Page
 from service.ops.tables import CHANGES, FILES, PAGES
 from telnyx_api.operations import all_operations
 from text.counts import many
@@ -151,17 +154,23 @@ def runbook() -> str:
     return before + _CONDITIONS + "\n".join(lines) + rest[rest.index("\n\n") :]
 
 
+_SCOPED: dict[Scoped, str] = {"cut": "what is in it", "one": "what is in it", "whole": "no", "none": "yes"}
+
+
 def access() -> str:
     """The table of roles within `docs/access.md`."""
     before, _, rest = (Path(__file__).parent / "access.md").read_text().partition(_MAY)
     roles = [role for role in ROLES if role != "admin"]
-    lines = [f"| what | path | {' | '.join(roles)} |", f"| --- | --- | {' | '.join('---' for _ in roles)} |"]
-    rows = [(page.title, f"`/ops{page.path}`, `/api{page.path or '/overview'}`", page.may) for page in PAGES]
-    rows += [(file.what, f"`{file.path}`", file.may) for file in FILES]
-    rows += [(change.what, f"`POST /ops{path}`", change.may) for path, change in CHANGES.items()]
-    for what, path, may in rows:
-        marks = " | ".join("yes" if role in may else "" for role in roles)
-        lines.append(f"| {what[0].upper()}{what[1:]} | {path} | {marks} |")
+    lines = [f"| what | path | {' | '.join(roles)} | with a scope |"]
+    lines.append(f"| --- | --- | {' | '.join('---' for _ in roles)} | --- |")
+    rows: list[tuple[str, str, Page | File | Change]] = []
+    rows += [(page.title, f"`/ops{page.path}`, `/api{page.path or '/overview'}`", page) for page in PAGES]
+    rows += [(file.what, f"`{file.path}`", file) for file in FILES]
+    rows += [(change.what, f"`POST /ops{path}`", change) for path, change in CHANGES.items()]
+    for what, path, row in rows:
+        marks = " | ".join("yes" if role in row.may else "" for role in roles)
+        scoped = _SCOPED[row.scoped] if row.may & {*SCOPED_ROLES} else ""
+        lines.append(f"| {what[0].upper()}{what[1:]} | {path} | {marks} | {scoped} |")
     return before + _MAY + "\n".join(lines) + rest[rest.index("\n\n") :]
 
 

@@ -149,7 +149,21 @@ SHAPES = {
             "ends_at": str,
             "by": str,
             "at": str,
-        }
+        },
+        "callvault.api-token/2": {
+            "id": str,
+            "number": int,
+            "state": {"live", "revoked"},
+            "name": str,
+            "role": str,
+            "sha256": str,
+            "ends_at": str,
+            "by": str,
+            "at": str,
+            "connections?": [str],
+            "numbers?": [str],
+            "mask?": bool,
+        },
     },
     "archive.json": {
         "callvault.archive/1": {

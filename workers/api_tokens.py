@@ -23,7 +23,8 @@ from archive import kinds, layout
 from archive.archive import Archive, ArchiveConflict
 from archive.readers import API_TOKEN
 from archive.records import ApiToken, UnreadableRecord
-from config.roles import Role
+from config.roles import role_of
+from config.scopes import Grant, Scope, scoped_grant
 from text.counts import many
 from text.errors import UserError
 from text.times import format_duration, format_instant, parse_instant, utc_now
@@ -41,7 +42,7 @@ _FRESH_SECONDS = 60
 
 
 async def create_token(
-    archive: Archive, redis: AsyncRedis, name: str, role: Role, lasts: timedelta, by: str
+    archive: Archive, redis: AsyncRedis, name: str, grant: Grant, lasts: timedelta, by: str
 ) -> tuple[ApiToken, str]:
     """Make an API token.
 
@@ -49,7 +50,7 @@ async def create_token(
         archive: keeps its hash.
         redis: counts the change.
         name: what or whom it is for.
-        role: what it may do.
+        grant: what it may do, and with which recordings.
         lasts: for how long it works.
         by: who makes it.
 
@@ -71,12 +72,21 @@ async def create_token(
         number=1,
         state="live",
         name=name.strip(),
-        role=role,
+        role=grant.role,
         sha256=_digest(token),
         ends_at=format_instant(now + lasts),
         by=by,
         at=format_instant(now),
     )
+    if grant != Grant(grant.role):
+        scope = grant.scope or Scope()
+        row = msgspec.structs.replace(
+            row,
+            schema="callvault.api-token/2",
+            connections=list(scope.connections) or msgspec.UNSET,
+            numbers=list(scope.numbers) or msgspec.UNSET,
+            mask=grant.mask or msgspec.UNSET,
+        )
     await asyncio.to_thread(archive.put_record, layout.api_token_key(row.id, 1), row)
     await _announce(redis)
     return row, token
@@ -137,6 +147,15 @@ def works(row: ApiToken) -> bool:
         return row.state == "live" and utc_now() < parse_instant(row.ends_at)
     except ValueError:
         return False
+
+
+def grant_of(row: ApiToken) -> Grant | None:
+    """What an API token grants; None if this version does not know its role, or cannot use its scope."""
+    try:
+        lists = (None if given is msgspec.UNSET else given for given in (row.connections, row.numbers))
+        return scoped_grant(role_of(row.role), *lists, mask=row.mask is True)
+    except ValueError:
+        return None
 
 
 class KnownTokens:

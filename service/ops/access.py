@@ -21,7 +21,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from archive.records import ApiToken
-from config.roles import ROLES
 from config.settings import Settings
 from config.sign_in import SignIn
 from process.logs import get_logger
@@ -31,7 +30,7 @@ from service.ops.guesses import Guesses
 from service.ops.person import How, Person, Refused, address_of
 from service.protocol import peer_of
 from text.counts import many
-from workers.api_tokens import PREFIX, KnownTokens
+from workers.api_tokens import PREFIX, KnownTokens, grant_of
 
 if TYPE_CHECKING:
     from service.ops.oidc import Granted, Provider
@@ -160,7 +159,7 @@ class Access:
                 csrf = known
             case _:
                 request.state.is_new = True
-        person = Person(_printable(user), csrf, "proxy", access.roles([user], groups), user)
+        person = Person(_printable(user), csrf, "proxy", access.grants([user], groups), user)
         if not person.roles:
             log.warning("sign-in refused", who=person.name, how="proxy", groups=len(groups))
             raise Refused(403, _no_role(person.name, len(groups)))
@@ -191,9 +190,9 @@ class Access:
             return None
 
     def person_of(self, granted: Granted, csrf: str) -> Person:
-        """A person as the OpenID provider describes them, with the roles that the access file gives."""
-        roles = self._ways.access.roles(granted.names, granted.groups) if self._ways.access else frozenset()
-        return Person(_printable(granted.name), csrf, "oidc", roles, granted.subject)
+        """A person as the OpenID provider describes them, with what the access file grants."""
+        grants = self._ways.access.grants(granted.names, granted.groups) if self._ways.access else ()
+        return Person(_printable(granted.name), csrf, "oidc", grants, granted.subject)
 
     def new_person_of(self, granted: Granted) -> Person:
         """A new session of a person who has signed in at the OpenID provider.
@@ -339,8 +338,9 @@ def _text_of(header: str) -> str:
 
 
 def _of_token(row: ApiToken, csrf: str) -> Person:
-    """Whoever sends an API token; a role that this version does not know lets nobody do anything."""
-    return Person(row.name, csrf, "api token", frozenset(role for role in ROLES if role == row.role), row.id)
+    """Whoever sends an API token; one with a role or a scope that this version does not know lets nobody do anything."""
+    grant = grant_of(row)
+    return Person(row.name, csrf, "api token", () if grant is None else (grant,), row.id)
 
 
 def signed_out(request: Request) -> Response:

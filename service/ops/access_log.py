@@ -9,9 +9,11 @@ import msgspec
 from starlette.requests import Request
 
 from archive.access import AccessLine
+from service.ops.masking import masked
 from service.ops.may import PROVE
 from service.ops.parts import Ops
-from service.ops.recordings import masked
+from service.ops.person import Refused
+from service.ops.view import View, view_of
 from text.errors import UserError
 from workers.access.index import Entry
 from workers.access.query import FIELDS, AccessQuery, is_place, read_access_query
@@ -44,32 +46,50 @@ async def look(ops: Ops, request: Request) -> Accesses:
     Raises:
         BadQuery: the search is not valid.
         UserError: the index cannot be used now.
+        Refused: a role with a scope asks for more than one recording.
     """
     query = read_access_query({name: request.query_params.get(name) for name in FIELDS})
     after = request.query_params.get("after")
     if after is not None and not is_place(after):
         raise UserError("after: not a value that a previous page returned")
-    found, note = await _found(ops, query, PER_PAGE + 1, after)
+    view = view_of(request)
+    if not view.is_whole:
+        if query.recording is None:
+            raise Refused(403, "your role is limited to some recordings; ask about one of them with recording:ID")
+        if not await view.sees(query.recording):
+            return Accesses(query, [], None, None)
+    found, note = await _found(ops, view, query, PER_PAGE + 1, after)
     is_more = len(found) > PER_PAGE
     return Accesses(query, found[:PER_PAGE], found[PER_PAGE - 1].place if is_more else None, note)
 
 
 async def of_recording(ops: Ops, request: Request, recording_id: str) -> list[Entry] | None:
     """The latest lines about one recording, 20 at most; None for a person who may not see them, or if they cannot be read."""
-    if not PROVE & request.state.person.roles:
+    view = View(ops, request.state.person.reach(PROVE))
+    if not await view.sees(recording_id):
         return None
     try:
-        return (await _found(ops, AccessQuery(recording=recording_id), OF_ONE, None))[0]
+        return (await _found(ops, view, AccessQuery(recording=recording_id), OF_ONE, None))[0]
     except UserError:
         return None  # the page of the access log says why
 
 
-async def _found(ops: Ops, query: AccessQuery, most: int, after: str | None) -> tuple[list[Entry], str | None]:
+async def _found(
+    ops: Ops, view: View, query: AccessQuery, most: int, after: str | None
+) -> tuple[list[Entry], str | None]:
     index = ops.access_index
     async with ops.reading_accesses:
         note = await bring_up_to_date(index, ops.runtime.archive, ops.redis)
     found = await asyncio.to_thread(index.find, query, most, after)
-    return [_shown(entry) if ops.settings.ops_mask_numbers else entry for entry in found], note
+    if not view.is_whole:
+        found = [_about_one(entry, query.recording or "") for entry in found]
+    return [_shown(entry) if view.masks_all else entry for entry in found], note
+
+
+def _about_one(entry: Entry, recording_id: str) -> Entry:
+    """An entry without what it says of other recordings."""
+    about_it = {"recordings": [recording_id], "query": msgspec.UNSET, "found": msgspec.UNSET}
+    return msgspec.structs.replace(entry, line=msgspec.structs.replace(entry.line, **about_it))
 
 
 def _shown(entry: Entry) -> Entry:

@@ -26,7 +26,7 @@ from process.logs import get_logger
 from service.ops.parts import Ops
 from service.ops.person import Refused
 from service.ops.recording import report_seen
-from service.ops.recordings import hit_of
+from service.ops.view import View, view_of
 from service.protocol import close_early
 from workers.damage.damaged import DamagedObjects
 
@@ -46,7 +46,7 @@ async def audio(ops: Ops, request: Request) -> Response:
         StoreError: the archive cannot be read now.
     """
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
-    wanted, milliseconds = await _wanted(ops, recording_id, audio_format)
+    wanted, milliseconds = await _wanted(ops, view_of(request), recording_id, audio_format)
     request.state.bytes_per_second = wanted.size / milliseconds * 1000 if milliseconds else 0
     span = _span(request.headers.get("range"), wanted.size)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{wanted.sha256}"'}
@@ -89,7 +89,7 @@ async def levels(ops: Ops, request: Request) -> Response:
         Refused: the archive does not have this audio, it is damaged, or its codec has no samples.
         StoreError: the archive cannot be read now.
     """
-    wanted, _ = await _wanted(ops, request.path_params["recording_id"], "wav")
+    wanted, _ = await _wanted(ops, view_of(request), request.path_params["recording_id"], "wav")
     if (found := ops.levels.get(wanted.sha256)) is None:
         async with ops.looking_at_levels:
             if (found := ops.levels.get(wanted.sha256)) is None:  # nobody has read it since
@@ -142,13 +142,13 @@ async def _reported(ops: Ops, damage: Damaged) -> Refused:
     return Refused(status, f"{damage}; {advice}")
 
 
-async def _wanted(ops: Ops, recording_id: str, audio_format: str) -> tuple[ArchivedObject, int]:
+async def _wanted(ops: Ops, view: View, recording_id: str, audio_format: str) -> tuple[ArchivedObject, int]:
     """The audio of a recording in one format, as its commit record names it, and its length in milliseconds.
 
     Raises:
         Refused: the archive does not have it.
     """
-    hit = await hit_of(ops, recording_id)
+    hit = await view.find(recording_id)
     if hit is None or hit.state == "erased":
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)

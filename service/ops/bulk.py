@@ -90,6 +90,11 @@ async def change_each(
     return done + known
 
 
+def named(ids: Sequence[str]) -> str:
+    """Some ids for a person, the first ten by name."""
+    return _some(ids, ", ")
+
+
 def _some(texts: Sequence[str], between: str) -> str:
     more = len(texts) - _MOST_NAMED
     return between.join(texts[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -13,9 +13,10 @@ from archive.records import Duties, UnreadableRecord
 from archive.stores.store import StoreError
 from service.ops.bulk import change_each
 from service.ops.may import HEAR
-from service.ops.originals import MOST, Known, Original, as_table, calls_of, in_state, read_wanted, scheduled
+from service.ops.originals import MOST, Known, Original, as_table, in_state, read_wanted, scheduled
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of
+from service.ops.view import View, view_of
 from workers.catalogue.search import Hit
 from workers.deletion import decisions
 from workers.deletion.decided import NO_REASON, to_know, what_follows
@@ -54,7 +55,7 @@ class Deletions(msgspec.Struct, frozen=True):
         originals: all of these in one table, each once.
         is_cut: whether there are more than the table has.
         note: a warning about the table, such as that the catalogue is still being read.
-        workers: the workers that live, with the settings of each.
+        workers: the workers that live, with the settings of each; none for a role with a scope.
     """
 
     mode: str
@@ -80,18 +81,17 @@ async def look(ops: Ops, request: Request) -> Deletions:
         BadQuery: a filter is not valid.
         redis.exceptions.RedisError: Redis is away.
     """
-    wanted = read_wanted(request.query_params)
-    entries = await scheduled(ops, wanted)
+    wanted, view = read_wanted(request.query_params), view_of(request)
+    entries, due = await scheduled(ops, view, wanted)
     folders = [entry.folder for entry in entries]
     kept_by, pause, duties, holds = await asyncio.gather(  # an archive that is away is waited for once
-        _kept(ops, folders), _pause(ops), _duties(ops), _holds(ops)
+        _kept(ops, folders), _pause(ops), _duties(ops), _holds(ops, view)
     )
     sealed_first = None if duties is None else duties.sealed_first
-    can_read = bool(HEAR & request.state.person.roles)
-    held = await in_state(ops, "held", wanted, can_read=can_read)
-    kept = await in_state(ops, "kept", wanted, can_read=can_read)
-    calls = await calls_of(ops, [recording_id_of(folder) for folder in folders])
-    due = await ops.runtime.schedule.count()
+    reader = View(ops, request.state.person.reach(HEAR))
+    held = await in_state(view, "held", wanted, reader)
+    kept = await in_state(view, "kept", wanted, reader)
+    calls = await view.of_ids([recording_id_of(folder) for folder in folders])
     return Deletions(
         mode="unknown" if duties is None else duties.delete_originals,
         sealed_first=sealed_first,
@@ -109,7 +109,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
         originals=as_table(wanted, entries, calls, [*held, *kept], Known(kept_by, holds or [], sealed_first)),
         is_cut=MOST in (len(held), len(kept)) or (len(entries) == MOST < due),
         note=await ops.catalogue.note(),
-        workers=[one for one in await read_running(ops.redis) if one.kind == "worker"],
+        workers=[one for one in await read_running(ops.redis) if one.kind == "worker"] if view.is_whole else [],
     )
 
 
@@ -121,11 +121,16 @@ async def _pause(ops: Ops) -> Hold | None:
         return await ops.runtime.schedule.pause()
 
 
-async def _holds(ops: Ops) -> list[Holding] | None:
+async def _holds(ops: Ops, view: View) -> list[Holding] | None:
     try:
-        return await ops.runtime.in_thread(standing, ops.runtime.archive)
+        found = await ops.runtime.in_thread(standing, ops.runtime.archive)
     except (StoreError, UnreadableRecord):
         return None
+    if view.is_whole:
+        return found
+    seen = await view.of_ids([one.subject for one in found if one.scope == "recording"])
+    known = {"recording": seen, "connection": view.reach.connections, "everything": ("",)}
+    return [one for one in found if one.subject in known[one.scope]]
 
 
 async def _kept(ops: Ops, folders: list[str]) -> dict[str, str]:

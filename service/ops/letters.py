@@ -13,8 +13,8 @@ from starlette.requests import Request
 from archive import layout
 from archive.stores.store import StoreError
 from service.ops.bulk import change_each
-from service.ops.originals import calls_of
 from service.ops.parts import Ops
+from service.ops.view import View, view_of
 from text.counts import many
 from text.errors import UserError
 from workers.catalogue.query import BadQuery
@@ -93,7 +93,7 @@ async def look(ops: Ops, request: Request) -> Letters:
     found = _of_group(every, cause, kind)
     shown = found[: -_MOST - 1 : -1]
     ids = {one.job_id: _recording_of(one) for one in shown}
-    calls = await _calls(ops, [recording_id for recording_id in ids.values() if recording_id is not None])
+    calls = await _calls(view_of(request), [recording_id for recording_id in ids.values() if recording_id is not None])
     letters = [
         Letter(
             one.job_id,
@@ -138,10 +138,10 @@ def _recording_of(letter: DeadLetter) -> str | None:
     return None if place is None else place[1]
 
 
-async def _calls(ops: Ops, recording_ids: Sequence[str]) -> dict[str, Row]:
+async def _calls(view: View, recording_ids: Sequence[str]) -> dict[str, Row]:
     """What the catalogue knows of some recordings; nothing while it cannot be asked, for the letters are shown anyway."""
     try:
-        found = await calls_of(ops, recording_ids) if recording_ids else {}
+        found = await view.of_ids(recording_ids) if recording_ids else {}
     except (StoreError, UserError):
         return {}
     return {recording_id: hit.row for recording_id, hit in found.items()}

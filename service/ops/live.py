@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from archive.stores.store import StoreError
 from service.ops import activity, overview
+from service.ops.may import EVERYONE, admits
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
 from service.ops.rendering import render
@@ -65,8 +66,11 @@ async def live(ops: Ops, request: Request) -> Response:
 
 
 async def _is_still_admitted(ops: Ops, request: Request) -> bool:
-    """Whether a person who has been let in still is, such as after a token was revoked."""
+    """Whether a person who has been let in still is, such as after a token was revoked or a role was limited."""
     try:
-        return not ops.access.needs_token or await ops.access.person(request) is not None
+        if not ops.access.needs_token:
+            return True
+        person = await ops.access.person(request)
+        return person is not None and admits(person, EVERYONE, "whole")
     except (Refused, StoreError, RedisError, OSError):
         return False

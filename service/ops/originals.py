@@ -13,11 +13,12 @@ from starlette.datastructures import QueryParams
 from archive.layout import Scope, recording_folder, recording_id_of
 from config.values import is_id
 from service.ops.parts import Ops
-from service.ops.recordings import instant_of, shown
+from service.ops.recordings import instant_of
+from service.ops.view import View
 from text.times import parse_day
 from workers.catalogue.query import BadQuery, Query, read_query
 from workers.catalogue.rows import Row
-from workers.catalogue.search import Hit, search, search_ids
+from workers.catalogue.search import Hit
 from workers.deletion.kept import Holding
 from workers.deletion.schedule import DueDeletion
 
@@ -109,36 +110,37 @@ def read_wanted(params: QueryParams) -> Wanted:
     return Wanted(state, given.get("connection"), day)
 
 
-async def scheduled(ops: Ops, wanted: Wanted) -> list[DueDeletion]:
-    """The originals on the deletion schedule, soonest first, 100 at most.
+async def scheduled(ops: Ops, view: View, wanted: Wanted) -> tuple[list[DueDeletion], int]:
+    """The originals on the deletion schedule, soonest first, 100 at most; and how many there are.
 
-    Of a connection or a day, those among its latest 1,000 calls.
+    Of a connection, a day or a scope, those among its latest 1,000 calls.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    if wanted.connection is None and wanted.day is None:
-        return await ops.runtime.schedule.entries(MOST)
-    calls = await ops.catalogue.ask(lambda path: search(path, wanted.query, _MOST_LOOKED_AT))
+    if view.is_whole and wanted.connection is None and wanted.day is None:
+        return await ops.runtime.schedule.entries(MOST), await ops.runtime.schedule.count()
+    calls = await view.search(wanted.query, _MOST_LOOKED_AT)
     times = await ops.runtime.schedule.times([_folder(hit) for hit in calls])
-    return sorted((DueDeletion(folder, at) for folder, at in times.items()), key=lambda one: one.due_at)[:MOST]
+    found = sorted((DueDeletion(folder, at) for folder, at in times.items()), key=lambda one: one.due_at)
+    return found[:MOST], await ops.runtime.schedule.count() if view.is_whole else len(found)
 
 
-async def in_state(ops: Ops, state: str, wanted: Wanted, *, can_read: bool) -> list[Hit]:
+async def in_state(view: View, state: str, wanted: Wanted, reader: View) -> list[Hit]:
     """The latest recordings in a state of a search, 100 at most.
 
-    Without the words spoken in them, for a person who may not read those.
+    Args:
+        view: what the person sees.
+        state: of a search.
+        wanted: which to show.
+        reader: what the person may read; the words spoken in others are left out.
     """
-    query = msgspec.structs.replace(wanted.query, state=state)
-    hits = await ops.catalogue.ask(lambda path: search(path, query, MOST))
-    found = [shown(ops, hit) for hit in hits]
-    return found if can_read else [msgspec.structs.replace(hit, opening=None, words=None) for hit in found]
-
-
-async def calls_of(ops: Ops, recording_ids: Sequence[str]) -> dict[str, Hit]:
-    """What the catalogue knows of some recordings, by id."""
-    hits = await ops.catalogue.ask(lambda path: search_ids(path, recording_ids))
-    return {recording_id: shown(ops, hit) for recording_id, hit in hits.items()}
+    found = await view.search(msgspec.structs.replace(wanted.query, state=state), MOST)
+    readable = await reader.of_ids([hit.row.recording_id for hit in found])
+    return [
+        hit if hit.row.recording_id in readable else msgspec.structs.replace(hit, opening=None, words=None)
+        for hit in found
+    ]
 
 
 def as_table(

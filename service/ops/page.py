@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from service.ops.accesses import Says
 from service.ops.bulk import Shared
-from service.ops.may import May
+from service.ops.may import May, Scoped
 from service.ops.parts import Ops
 
 
@@ -26,6 +26,7 @@ class Page:
         look: reads the data.
         answer: the type of the data.
         may: the roles that see it, here and through the API.
+        scoped: how it treats a role with a scope (`may.py`).
         query: the query parameters with a description each; any other is refused.
         for_api: converts the data for the API.
         shows_refusals: whether the page itself shows why its query is refused, so that a person can mend it there; its
@@ -48,6 +49,7 @@ class Page:
     how: tuple[str, ...] = ()
     log: Says | None = None
     needs: tuple[str, ...] = ()
+    scoped: Scoped = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class File:
         what: its content, for docs/access.md.
         give: makes the answer.
         may: the roles that get it.
+        scoped: how it treats a role with a scope (`may.py`); `one`: `recording_id` in its path names the recording.
         query: the query parameters; any other is refused.
         method: of the request.
         log: what the access log says of it; None: nothing.
@@ -71,6 +74,7 @@ class File:
     query: tuple[str, ...] = ()
     method: str = "GET"
     log: Says | None = None
+    scoped: Scoped = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,11 @@ class Change:
         make: makes it, and returns one line about it.
         fields: those that it must have.
         may: the roles that may make it.
+        scoped: how it treats a role with a scope (`may.py`); `one`: the field `id` or `ids` names the recordings.
     """
 
     what: str
     make: Callable[[Ops, dict[str, str]], Awaitable[str | Shared]]
     fields: tuple[str, ...]
     may: May
+    scoped: Scoped = field(kw_only=True)

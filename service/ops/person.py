@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from starlette.requests import Request
 
-from config.roles import ROLES, Role
+from config.roles import Role
+from config.scopes import Grant, roles_of
+from workers.catalogue.reach import Reach
 
 How = Literal["token", "local", "api token", "oidc", "proxy"]
 
@@ -21,20 +24,29 @@ class Person:
         csrf: the token that each of this person's changes must carry; empty for a program that sends its token each time.
         how: how the person signed in: with the ops `token`, with an `api token`, at an OpenID provider (`oidc`),
             at a `proxy`, or not at all, as a `local` user of this machine.
-        roles: what the person may do.
+        grants: what the person may do, and with which recordings.
         id: of the API token; the provider's or proxy's of the person; empty for others.
     """
 
     name: str
     csrf: str
     how: How
-    roles: frozenset[Role] = frozenset({"admin"})
+    grants: tuple[Grant, ...] = (Grant("admin"),)
     id: str = ""
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """The roles of the grants."""
+        return frozenset(grant.role for grant in self.grants)
 
     @property
     def role(self) -> str:
         """The names of the roles, in the order of the table, with commas between them."""
-        return ", ".join(role for role in ROLES if role in self.roles)
+        return ", ".join(roles_of(self.grants))
+
+    def reach(self, may: Collection[Role]) -> Reach:
+        """Which recordings the person reaches by the grants whose role is one of these, such as those of a row."""
+        return Reach(tuple(grant for grant in self.grants if grant.role in may))
 
 
 def address_of(request: Request) -> str:

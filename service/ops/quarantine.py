@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.requests import Request
 
+from service.ops.masking import masked
 from service.ops.parts import Ops
-from service.ops.recordings import masked
+from service.ops.view import view_of
 from workers.catalogue.query import BadQuery
 from workers.queue.quarantine import MOST_KEPT, Quarantined, read_quarantine
 
@@ -63,7 +64,7 @@ async def look(ops: Ops, request: Request) -> Quarantine:
         raise BadQuery("not a value that a previous page returned", "after")
     first = int(given)
     found = await read_quarantine(ops.redis, first, PER_PAGE + 1)
-    webhooks = [_webhook(one, is_masked=ops.settings.ops_mask_numbers) for one in found[:PER_PAGE]]
+    webhooks = [_webhook(one, is_masked=view_of(request).masks_all) for one in found[:PER_PAGE]]
     return Quarantine(webhooks, first + PER_PAGE if len(found) > PER_PAGE else None)
 
 

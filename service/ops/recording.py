@@ -23,15 +23,17 @@ from archive.records import ArchivedObject, UnreadableRecord, WrongObject
 from archive.stores.store import StoreError
 from service.ops.access_log import of_recording
 from service.ops.life import Life, Said, Step, read_life
+from service.ops.masking import mask_in
 from service.ops.moments import marks_of
 from service.ops.parts import Ops
 from service.ops.person import Refused
-from service.ops.recordings import hit_of, instant_of, shown
+from service.ops.recordings import instant_of
+from service.ops.view import View, view_of
 from text.times import parse_instant
 from workers.access.index import Entry
 from workers.catalogue.query import Query, read_query
 from workers.catalogue.rows import Row
-from workers.catalogue.search import Hit, search, state_of
+from workers.catalogue.search import Hit, state_of
 from workers.damage.damage import known_damage, report_wrong
 from workers.damage.damaged import KnownDamage
 from workers.deletion.duties import workers_duties
@@ -105,7 +107,8 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     """
     recording_id = request.path_params["recording_id"]
     words = read_query({"text": request.query_params.get("text")}).text
-    hit = await hit_of(ops, recording_id)
+    view = view_of(request)
+    hit = await view.find(recording_id)
     waits = due_at = None
     try:
         waits = await ops.redis.exists(f"{ARQ_JOB}archive_recording:{recording_id}")
@@ -138,11 +141,13 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
         raise Refused(404, f"recording {recording_id} is not in the archive")
     try:
         detail, accesses = await asyncio.gather(
-            _detail(ops, hit, due_at, words), of_recording(ops, request, recording_id)
+            _detail(ops, view, hit, due_at, words), of_recording(ops, request, recording_id)
         )
+        if any(grant.scope is not None for grant in request.state.person.grants):
+            request.state.about = await view.recorded(hit.row)  # what its page offers depends on its numbers in full
         return structs.replace(detail, accesses=accesses)
     except StoreError as error:
-        raise ArchiveAway(str(error), [shown(ops, hit)]) from None
+        raise ArchiveAway(str(error), [hit]) from None
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ class _Around:
     damage: Mapping[str, KnownDamage]
 
 
-async def _detail(ops: Ops, hit: Hit, due_at: str | None, words: str | None) -> Detail:
+async def _detail(ops: Ops, view: View, hit: Hit, due_at: str | None, words: str | None) -> Detail:
     folder = layout.recording_folder(hit.row.date, hit.row.recording_id)
     # Each lists folders of the archive, so they are read side by side.
     life, damage, duties, kept, holds, related = await asyncio.gather(
@@ -175,11 +180,11 @@ async def _detail(ops: Ops, hit: Hit, due_at: str | None, words: str | None) -> 
         workers_duties(ops.runtime),
         what_keeps(ops.runtime, folder),
         ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id),
-        _related(ops, hit),
+        _related(view, hit),
     )
     known = {key: found for key, found in damage.items() if key.startswith(folder)}
     around = _Around(related, due_at, duties.sealed_first, kept, holds, known)
-    detail, seen = await asyncio.to_thread(_read, ops, hit, life, around)
+    detail, seen = await asyncio.to_thread(_read, ops, view, hit, life, around)
     await report_seen(ops, seen)
     if words is not None:
         length = hit.row.duration_ms
@@ -188,13 +193,13 @@ async def _detail(ops: Ops, hit: Hit, due_at: str | None, words: str | None) -> 
     return detail
 
 
-async def _related(ops: Ops, hit: Hit) -> list[Hit]:
+async def _related(view: View, hit: Hit) -> list[Hit]:
     session = Query(session=hit.row.call_session_id)
-    found = await ops.catalogue.ask(lambda path: search(path, session, _RELATED + 1)) if session.session else []
-    return [shown(ops, other) for other in found if other.row.recording_id != hit.row.recording_id][:_RELATED]
+    found = await view.search(session, _RELATED + 1) if session.session else []
+    return [other for other in found if other.row.recording_id != hit.row.recording_id][:_RELATED]
 
 
-def _read(ops: Ops, hit: Hit, life: Life, around: _Around) -> tuple[Detail, list[WrongObject]]:
+def _read(ops: Ops, view: View, hit: Hit, life: Life, around: _Around) -> tuple[Detail, list[WrongObject]]:
     """The recording, and damage that nobody has reported yet."""
     row, known, due_at, kept, holds = hit.row, around.damage, around.due_at, around.kept, around.holds
     is_deleted, is_erased = life.folder.has(kinds.RECEIPT), life.folder.has(kinds.ERASURE)
@@ -227,10 +232,6 @@ def _read(ops: Ops, hit: Hit, life: Life, around: _Around) -> tuple[Detail, list
         needs_seal = around.sealed_first and row.seal is None
         steps.append(Step(due_at, "original due for deletion", "if its day is sealed by then" if needs_seal else ""))
     steps = sorted((s for s in steps if s.at or s.detail), key=lambda step: _sort_key(step.at))
-    row = shown(ops, hit).row
-    if life.record is not None:
-        numbers = life.record["recording"]
-        numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
     detail = Detail(
         recording_id=row.recording_id,
         state=state,
@@ -247,9 +248,17 @@ def _read(ops: Ops, hit: Hit, life: Life, around: _Around) -> tuple[Detail, list
         kept=kept,
         needs_approval=needs_approval,
         holds=holds,
-        record=life.record,
+        record=None if life.record is None else _record(view, row, life.record),
     )
     return detail, seen
+
+
+def _record(view: View, row: Row, record: dict[str, Any]) -> dict[str, Any]:
+    """The commit record, with its numbers masked if the person gets them so."""
+    named = {name: record["recording"].get(name) for name in ("connection_id", "from", "to")}
+    connection_id, *numbers = (None if value is None else str(value) for value in named.values())
+    in_full = structs.replace(row, connection_id=connection_id, from_number=numbers[0], to_number=numbers[1])
+    return dict(mask_in(record, {one for one in numbers if one})) if view.masks(in_full) else record
 
 
 def _needs_approval(archive: Archive, folder: str) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
-from pathlib import Path
 from urllib.parse import urlencode
 
 import msgspec
@@ -17,12 +15,11 @@ from service.ops.evidence import day_in_path
 from service.ops.forms import read_form
 from service.ops.parts import Ops
 from service.ops.person import Refused
-from text.errors import UserError
+from service.ops.view import View, view_of
 from text.times import format_instant
 from workers.catalogue.inventory import bracketed, csv_lines, csv_warning
-from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, BadQuery, Query, join, read_box, read_query, write_box
-from workers.catalogue.search import Hit, count, search, search_all, search_ids
+from workers.catalogue.search import Hit
 
 PER_PAGE = 50
 
@@ -53,16 +50,15 @@ async def look(ops: Ops, request: Request) -> Found:
     """
     query = _query_of(request)
     after = request.query_params.get("after")
-    if after is not None and not re.fullmatch(r"[0-9TZ:.+-]*~\d{1,18}", after):
-        raise UserError("after: not a value that a previous page returned")
-    hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1, after))
-    if not hits and query.id is not None and after is None and await _take(ops, query.id):
-        hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1))
+    view = view_of(request)
+    hits = await view.search(query, PER_PAGE + 1, after)
+    if not hits and query.id is not None and after is None and await view.find(query.id) is not None:
+        hits = await view.search(query, PER_PAGE + 1)
     is_more = len(hits) > PER_PAGE
     return Found(
         query=query,
-        hits=[shown(ops, hit) for hit in hits[:PER_PAGE]],
-        total=await ops.catalogue.ask(lambda path: count(path, query)) if is_more or after else len(hits),
+        hits=hits[:PER_PAGE],
+        total=await view.count(query) if is_more or after else len(hits),
         after=hits[PER_PAGE - 1].place if is_more else None,
         note=await ops.catalogue.note(),
     )
@@ -100,48 +96,31 @@ def instant_of(seconds: float) -> str:
     return format_instant(datetime.fromtimestamp(seconds, UTC))
 
 
-async def hit_of(ops: Ops, recording_id: str) -> Hit | None:
-    """A recording as the catalogue has it, or else the archive itself; None if neither has it."""
-
-    def of_id(path: Path) -> list[Hit]:
-        return search(path, Query(id=recording_id), 1)
-
-    hits = await ops.catalogue.ask(of_id)
-    if not hits and await _take(ops, recording_id):
-        hits = await ops.catalogue.ask(of_id)
-    return hits[0] if hits else None
-
-
-async def _take(ops: Ops, recording_id: str) -> bool:
-    """Look for a recording in the archive itself, first under the day that Telnyx reports."""
-    near = await day_at_telnyx(ops.runtime.telnyx, recording_id)
-    return await ops.catalogue.take_from_archive(recording_id, near)
-
-
 async def inventory(ops: Ops, request: Request) -> Response:
     """All recordings of a day as CSV, as `callvault find --csv` writes it.
 
     Raises:
         Refused: the path is not a day.
     """
-    return await inventory_of(ops, day_in_path(request))
+    return await inventory_of(ops, view_of(request), day_in_path(request))
 
 
-async def inventory_of(ops: Ops, day: date, *, has_numbers: bool = True) -> Response:
+async def inventory_of(ops: Ops, view: View, day: date, *, has_numbers: bool = True) -> Response:
     """All recordings of a day as CSV.
 
     Args:
         ops: the parts of the pages.
+        view: what the reader sees.
         day: UTC.
         has_numbers: whether it may have numbers that are not masked.
     """
     query = read_query({"since": day.isoformat(), "until": day.isoformat()})
-    await ops.catalogue.ask(lambda path: search(path, query, 1))
+    await view.search(query, 1)
     lacks = await ops.catalogue.incomplete()
-    hits: Iterable[Hit] = search_all(ops.catalogue.path, query)
+    hits: Iterable[Hit] = view.all(query)
     if not has_numbers and not ops.settings.ops_mask_numbers:
         hits = map(_without_numbers, hits)
-    return _csv(ops, hits, f"recordings-{day}", lacks)
+    return _csv(hits, f"recordings-{day}", lacks)
 
 
 def _without_numbers(hit: Hit) -> Hit:
@@ -154,9 +133,9 @@ async def export(ops: Ops, request: Request) -> Response:
     Raises:
         BadQuery: the search is not valid.
     """
-    query = _query_of(request)
-    await ops.catalogue.ask(lambda path: search(path, query, 1))
-    return _csv(ops, search_all(ops.catalogue.path, query), "recordings", await ops.catalogue.incomplete())
+    query, view = _query_of(request), view_of(request)
+    await view.search(query, 1)
+    return _csv(view.all(query), "recordings", await ops.catalogue.incomplete())
 
 
 async def export_selected(ops: Ops, request: Request) -> Response:
@@ -171,39 +150,23 @@ async def export_selected(ops: Ops, request: Request) -> Response:
     if not (ids := list(dict.fromkeys(form.get("ids", "").split()))):
         raise Refused(400, "ids: missing")
     assert_few(ids, "recording")
-    known = await ops.catalogue.ask(lambda path: search_ids(path, ids))
-    hits = [known[one] if one in known and known[one].row.key else await hit_of(ops, one) for one in ids]
+    view = view_of(request)
+    known = await view.of_ids(ids)
+    hits = [known[one] if one in known and known[one].row.key else await view.find(one) for one in ids]
     if missing := [one for one, hit in zip(ids, hits, strict=True) if hit is None]:
         raise Refused(404, f"not in the archive: {', '.join(missing)}")
     request.state.shown = ids
-    return _csv(ops, filter(None, hits), "recordings")
+    return _csv(filter(None, hits), "recordings")
 
 
-def _csv(ops: Ops, hits: Iterable[Hit], name: str, lacks: str | None = None) -> Response:
+def _csv(hits: Iterable[Hit], name: str, lacks: str | None = None) -> Response:
     """An inventory as a file; if it may lack recordings, its name and its last line say so."""
 
     def lines() -> Iterator[str]:
-        yield from csv_lines(shown(ops, hit) for hit in hits)
+        yield from csv_lines(hits)
         if lacks is not None:
             yield csv_warning(lacks)
 
     incomplete = "" if lacks is None else "-incomplete"
     headers = {"Content-Disposition": f'attachment; filename="{name}{incomplete}.csv"'}
     return StreamingResponse(lines(), 200, headers, "text/csv")  # Starlette draws the lines in a thread
-
-
-def shown(ops: Ops, hit: Hit) -> Hit:
-    """A hit, with its numbers masked if `CALLVAULT_OPS_MASK_NUMBERS` is set."""
-    if not ops.settings.ops_mask_numbers:
-        return hit
-    row = msgspec.structs.replace(hit.row, from_number=masked(hit.row.from_number), to_number=masked(hit.row.to_number))
-    return msgspec.structs.replace(hit, row=row)
-
-
-def masked(number: str | None) -> str | None:
-    """The first three and the last two characters of a number; the host of a SIP address."""
-    if number is None:
-        return None
-    if "@" in number:
-        return "***@" + number.partition("@")[2]
-    return number[:3] + "*" * max(3, len(number) - 5) + number[-2:] if len(number) > 5 else "***"

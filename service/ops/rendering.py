@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from service.app import WEBHOOK_PATH
 from service.ops import accesses, activity, charts, connections, evidence, recordings
 from service.ops.csrf import masked_csrf
-from service.ops.may import Guarded, who_may
+from service.ops.may import Guarded, admits, may_use
 from service.ops.person import Person
 from service.ops.sharing import SHARED_FOR
 from service.ops.show import FILTERS, ZONE_COOKIE, address, zone_of
@@ -50,9 +50,9 @@ _ENVIRONMENT.globals |= {
     "shared_days": SHARED_FOR.days,
 }
 _GUARDED = [
-    *(Guarded.of(f"/ops{page.path}", "GET", page.may) for page in PAGES),
-    *(Guarded.of(file.path, file.method, file.may) for file in FILES),
-    *(Guarded.of(f"/ops{path}", "POST", change.may) for path, change in CHANGES.items()),
+    *(Guarded.of(f"/ops{page.path}", "GET", page.may, page.scoped) for page in PAGES),
+    *(Guarded.of(file.path, file.method, file.may, file.scoped) for file in FILES),
+    *(Guarded.of(f"/ops{path}", "POST", change.may, change.scoped) for path, change in CHANGES.items()),
 ]
 
 
@@ -65,9 +65,9 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     shared["webhook_url"] = whole_address(request, WEBHOOK_PATH)
     shared["span"] = request.query_params.get("span", activity.DEFAULT)
     shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))
-    roles = person.roles if person else frozenset()
-    shared["menu"] = [page for page in PAGES if page.in_menu and page.may & roles]
-    shared["may"] = lambda path, method="POST": bool(who_may(_GUARDED, path, method) & roles)
+    shared["menu"] = [page for page in PAGES if page.in_menu and person and admits(person, page.may, page.scoped)]
+    about = getattr(request.state, "about", None)
+    shared["may"] = lambda path, method="POST": person is not None and may_use(_GUARDED, path, method, person, about)
     shared["is_open"] = request.app.state.ops.is_open
     shared["redis_away"] = person is not None and request.app.state.ops.redis_is_away
     is_of_proxy = person is not None and person.how == "proxy"  # which signs in everybody again

@@ -25,6 +25,7 @@ from service.ops.recordings import inventory_of
 from service.ops.rendering import problem, render
 from service.ops.seal import file_of_seal, look_at_seals
 from service.ops.sharing import Share, read_share
+from service.ops.view import View
 from text.errors import UserError
 from workers.access.log import NotWritten
 
@@ -44,7 +45,7 @@ async def _file(ops: Ops, request: Request, share: Share) -> Response:
 
 
 async def _inventory(ops: Ops, request: Request, share: Share) -> Response:
-    return await inventory_of(ops, share.day, has_numbers=False)
+    return await inventory_of(ops, View(ops), share.day, has_numbers=False)
 
 
 class _Guest:

@@ -27,10 +27,10 @@ from config.roles import ROLES
 from process.logs import get_logger
 from service.ops import accesses, shared
 from service.ops.access import HEADERS, signed_out
-from service.ops.bulk import PartlyDone
+from service.ops.bulk import PartlyDone, assert_few, named
 from service.ops.forms import read_form
 from service.ops.live import live
-from service.ops.may import EVERYONE, May, assert_guarded
+from service.ops.may import EVERYONE, HEAR, May, Scoped, admits, assert_guarded
 from service.ops.openapi import document
 from service.ops.page import Change, File, Page
 from service.ops.parts import Ops
@@ -39,6 +39,7 @@ from service.ops.recording import ArchiveAway
 from service.ops.rendering import problem, render, whole_address
 from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
 from service.ops.tables import CHANGES, FILES, PAGES
+from service.ops.view import View, view_of
 from telnyx_api.errors import TelnyxError
 from text.counts import many
 from text.errors import UserError
@@ -72,23 +73,32 @@ def routes() -> Sequence[BaseRoute]:
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static"), middleware=_SMALLER),
     ]
     own = (
-        File("/ops/sign-out", "sign out", sign_out, EVERYONE, method="POST"),
-        File("/ops/live", "the overview as it changes", live, EVERYONE, ("span",)),
-        File("/api/openapi.json", "description of the API", _openapi, EVERYONE),
+        File("/ops/sign-out", "sign out", sign_out, EVERYONE, method="POST", scoped="none"),
+        File("/ops/live", "the overview as it changes", live, EVERYONE, ("span",), scoped="whole"),
+        File("/api/openapi.json", "description of the API", _openapi, EVERYONE, scoped="none"),
     )
-    found += [Route(f.path, _Door(f.give, *f.query, may=f.may, log=f.log), methods=[f.method]) for f in (*own, *FILES)]
+    found += [
+        Route(f.path, _Door(f.give, *f.query, may=f.may, scoped=f.scoped, log=f.log), methods=[f.method])
+        for f in (*own, *FILES)
+    ]
     for page in PAGES:
         query = dict(page.query)
-        shown = _Door(_shown(page), *query, *page.how, may=page.may, log=page.log)
-        answered = _Door(_answer_of(page), *query, may=page.may, log=page.log)
+        shown = _Door(_shown(page), *query, *page.how, may=page.may, scoped=page.scoped, log=page.log)
+        answered = _Door(_answer_of(page), *query, may=page.may, scoped=page.scoped, log=page.log)
         found += [
             Route(f"/ops{page.path}", shown, methods=["GET"], middleware=_SMALLER),
             Route(f"/api{page.path or '/overview'}", answered, methods=["GET"], middleware=_SMALLER),
         ]
-    found += [Route(f"/ops{path}", _Door(_made(row), may=row.may), methods=["POST"]) for path, row in CHANGES.items()]
+    found += [
+        Route(f"/ops{path}", _Door(_made(row), may=row.may, scoped=row.scoped), methods=["POST"])
+        for path, row in CHANGES.items()
+    ]
     found += [
         Route("/ops/", _to_the_pages, methods=["GET"]),
-        *(Route(f"{root}/{{rest:path}}", _Door(_unknown, may=EVERYONE), methods=["GET"]) for root in ("/ops", "/api")),
+        *(
+            Route(f"{root}/{{rest:path}}", _Door(_unknown, may=EVERYONE, scoped="none"), methods=["GET"])
+            for root in ("/ops", "/api")
+        ),
     ]
     assert_guarded(found)
     return found
@@ -99,6 +109,7 @@ class _Door:
 
     Attributes:
         may: the roles that it admits.
+        scoped: how it treats a role with a scope (`may.py`).
     """
 
     def __init__(
@@ -106,9 +117,10 @@ class _Door:
         inside: Callable[[Ops, Request], Awaitable[Response]],
         *parameters: str,
         may: May,
+        scoped: Scoped,
         log: accesses.Says | None = None,
     ) -> None:
-        self._inside, self._parameters, self.may, self._log = inside, parameters, may, log
+        self._inside, self._parameters, self.may, self.scoped, self._log = inside, parameters, may, scoped, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -138,13 +150,18 @@ class _Door:
             if person is None:
                 return signed_out(request)
             request.state.person = person
-            if not self.may & person.roles:
+            if not admits(person, self.may, self.scoped):
+                if request.scope["path"] == "/ops" and person.roles:
+                    return RedirectResponse("/ops/recordings", 303)  # the overview counts all recordings
                 log.warning("not allowed", who=person.name, role=person.role, what=request.scope["path"])
                 request.state.is_not_allowed = True
                 raise Refused(403, _not_allowed(person, self.may))
             if self._inside is not _unknown:
                 check_names(request.query_params.multi_items(), self._parameters, "parameter")
             await ops.open()
+            request.state.view = View(ops, person.reach(self.may))
+            if self.scoped == "one" and (recording_id := request.path_params.get("recording_id")) is not None:
+                await assert_seen(ops, request, recording_id)
             response = await self._inside(ops, request)
             await accesses.log_answer(ops, request, person, self._log, response)
             if is_new:
@@ -179,7 +196,28 @@ class _Door:
 
 def _not_allowed(person: Person, may: May) -> str:
     wanted = " or ".join(role for role in ROLES if role in may)
+    if person.reach(may).grants:
+        held = ", ".join(str(grant) for grant in person.reach(may).grants)
+        return f"this concerns the whole archive, and you have the role {held}; ask an admin of Callvault for it"
     return f"this needs the role {wanted}, and you have {person.role or 'none'}; ask an admin of Callvault for it"
+
+
+async def assert_seen(ops: Ops, request: Request, recording_id: str) -> None:
+    """Check that a recording exists for a person, by the roles of the row that the request asks for.
+
+    Raises:
+        Refused: it does not: 404, as for an unknown one; or the person sees it by another role alone: 403.
+        StoreError: the archive cannot be asked now.
+    """
+    view = view_of(request)
+    if await view.sees(recording_id):
+        return
+    if await View(ops, request.state.person.reach(HEAR)).sees(recording_id):
+        held = ", ".join(str(grant) for grant in view.reach.grants)
+        raise Refused(
+            403, f"you have the role {held}, and recording {recording_id} is outside; ask an admin of Callvault"
+        )
+    raise Refused(404, f"recording {recording_id} is not in the archive")
 
 
 def check_names(given: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> None:
@@ -228,8 +266,10 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
                 raise
             error = str(refused)
         request.state.shown = value
-        names = await ops.names()
-        text = render(page.template, request, request.state.person, page.title, it=value, error=error, names=names)
+        names, view = await ops.names(), view_of(request)
+        choices = names if view.is_whole else {id_: names[id_] for id_ in view.reach.connections if id_ in names}
+        shown = {"it": value, "error": error, "names": names, "choices": choices}
+        text = render(page.template, request, request.state.person, page.title, **shown)
         return HTMLResponse(text, 400 if error else 200)
 
     return show
@@ -267,11 +307,16 @@ async def _change(ops: Ops, request: Request, row: Change) -> Response:
         if len(value) > (longest := _LONGEST.get(name, _LONGEST_FIELD)):
             raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {longest}")
     is_whole = True
+    unseen: list[str] = []
+    if row.scoped == "one":
+        about, unseen = await _seen(ops, request, about)
     try:
         async with accesses.logged_change(ops, request, person, about):
             answer = await row.make(ops, about | {"by": person.name})
     except PartlyDone as partly:
         answer, is_whole = str(partly), False
+    if unseen:
+        answer, is_whole = f"{answer}; {named(unseen)}: not in the archive", False
     said, shared_url = (
         (answer, "") if isinstance(answer, str) else (answer.text, whole_address(request, answer.address))
     )
@@ -288,6 +333,27 @@ async def _change(ops: Ops, request: Request, row: Change) -> Response:
     title = "Shared" if is_whole else "Partly done"
     page = render("changed.html", request, person, title, text=said, is_good=is_whole, shared_url=shared_url, back=back)
     return HTMLResponse(page, status)
+
+
+async def _seen(ops: Ops, request: Request, about: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """What a change is about, with the recordings that exist for the person; and the ids of those that do not.
+
+    Raises:
+        Refused: none exists.
+        StoreError: the archive cannot be asked now.
+    """
+    ids = list(dict.fromkeys(about.get("ids", about.get("id", "")).split()))
+    if view_of(request).is_whole or not ids:
+        return about, []
+    assert_few(ids, "recording")
+    if len(ids) == 1:
+        await assert_seen(ops, request, ids[0])
+        return about, []
+    seen = [one for one in ids if await view_of(request).sees(one)]
+    unseen = [one for one in ids if one not in seen]
+    if not seen:
+        raise Refused(404, f"{named(unseen)}: not in the archive")
+    return about | {"ids": " ".join(seen)}, unseen
 
 
 async def _openapi(ops: Ops, request: Request) -> Response:

@@ -1,6 +1,6 @@
 """THE tables of the ops pages, of `/api/`, of other answers and of the changes that people make: each is a row.
 
-A row names the roles that may use it; `may.py` has the sets. docs/access.md shows them all.
+A row names the roles that may use it, and says how it treats one with a scope; `may.py` has both. docs/access.md shows them all.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ PAGES = (
         True,
         for_api=lambda looked: looked.overview,
         how=("span",),
+        scoped="whole",
     ),
     Page(
         "/recordings",
@@ -58,6 +59,7 @@ PAGES = (
         recordings.for_api,
         shows_refusals=True,
         log=accesses.search,
+        scoped="cut",
     ),
     Page(
         "/recordings/{recording_id}",
@@ -69,12 +71,28 @@ PAGES = (
         query=(("text", "words to mark in its transcriptions, with about when each is said"),),
         log=accesses.look,
         needs=("archive-away",),
+        scoped="one",
     ),
     Page(
-        "/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, WATCH, True, needs=("archive-away",)
+        "/evidence",
+        "evidence.html",
+        "Evidence",
+        evidence.look,
+        evidence.Evidence,
+        WATCH,
+        True,
+        needs=("archive-away",),
+        scoped="whole",
     ),
     Page(
-        "/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts, WATCH, needs=("archive-away",)
+        "/evidence/{day}",
+        "day.html",
+        "Day",
+        evidence.look_at_day,
+        evidence.DayCounts,
+        WATCH,
+        needs=("archive-away",),
+        scoped="whole",
     ),
     Page(
         "/connections",
@@ -85,6 +103,7 @@ PAGES = (
         OPERATE,
         True,
         _MESSAGES,
+        scoped="whole",
     ),
     Page(
         "/dead-letters",
@@ -97,6 +116,7 @@ PAGES = (
         tuple(letters.FILTERS.items()),
         shows_refusals=True,
         needs=("redis-away",),
+        scoped="whole",
     ),
     Page(
         "/deletions",
@@ -109,6 +129,7 @@ PAGES = (
         tuple(originals.FILTERS.items()),
         shows_refusals=True,
         needs=("redis-away",),
+        scoped="cut",
     ),
     Page(
         "/quarantine",
@@ -120,6 +141,7 @@ PAGES = (
         True,
         quarantine.QUERY,
         needs=("redis-away",),
+        scoped="whole",
     ),
     Page(
         "/access-log",
@@ -131,38 +153,71 @@ PAGES = (
         True,
         (*ACCESS_FIELDS.items(), ("after", "the `after` of the previous page")),
         shows_refusals=True,
+        scoped="cut",
     ),
 )
 
 # Changes, by their path under `/ops`.
 CHANGES: dict[str, Change] = {
-    "/acknowledge": Change("note that somebody has seen a condition", overview.acknowledge, ("id",), STOP),
-    "/dead-letters/retry": Change("retry dead letters", letters.retry, ("id",), OPERATE),
-    "/dead-letters/discard": Change("discard a dead letter", letters.discard, ("id", "died_at"), OPERATE),
-    "/dead-letters/retry-group": Change("retry the dead letters of a cause", letters.retry_group, _GROUP, OPERATE),
-    "/dead-letters/discard-group": Change("discard those of a cause", letters.discard_group, _GROUP, OPERATE),
-    "/dead-letters/retry-selected": Change("retry several", letters.retry_selected, ("ids",), OPERATE),
-    "/dead-letters/discard-selected": Change("discard several", letters.discard_selected, ("ids",), OPERATE),
-    "/deletions/pause": Change("pause deletion", deletions.pause, (), STOP),
-    "/deletions/resume": Change("resume deletion", deletions.resume, (), STOP),
-    "/deletions/hold": Change("hold a recording", deletions.hold, ("id", "why"), DECIDE),
-    "/deletions/release": Change("release a recording", deletions.release, ("id", "why"), DECIDE),
-    "/deletions/approve": Change("approve findings", deletions.approve, ("id", "why"), DECIDE),
-    "/recordings/hold": Change("hold several recordings", deletions.hold_many, ("ids", "why"), DECIDE),
-    "/recordings/release": Change("release several recordings", deletions.release_many, ("ids", "why"), DECIDE),
-    "/recordings/approve": Change("approve several recordings", deletions.approve_many, ("ids", "why"), DECIDE),
-    "/evidence/share": Change("share the evidence of a day", sharing.share, ("day",), PROVE),
-    "/connections/dismiss": Change("dismiss a log message", connections.dismiss, ("id",), OPERATE),
-    "/connections/retry-upload": Change("retry an upload", connections.retry_upload, ("id", "connection"), OPERATE),
-    "/connections/refresh": Change("refresh Operator Connect", connections.refresh, (), OPERATE),
+    "/acknowledge": Change(
+        "note that somebody has seen a condition", overview.acknowledge, ("id",), STOP, scoped="whole"
+    ),
+    "/dead-letters/retry": Change("retry dead letters", letters.retry, ("id",), OPERATE, scoped="whole"),
+    "/dead-letters/discard": Change(
+        "discard a dead letter", letters.discard, ("id", "died_at"), OPERATE, scoped="whole"
+    ),
+    "/dead-letters/retry-group": Change(
+        "retry the dead letters of a cause", letters.retry_group, _GROUP, OPERATE, scoped="whole"
+    ),
+    "/dead-letters/discard-group": Change(
+        "discard those of a cause", letters.discard_group, _GROUP, OPERATE, scoped="whole"
+    ),
+    "/dead-letters/retry-selected": Change("retry several", letters.retry_selected, ("ids",), OPERATE, scoped="whole"),
+    "/dead-letters/discard-selected": Change(
+        "discard several", letters.discard_selected, ("ids",), OPERATE, scoped="whole"
+    ),
+    "/deletions/pause": Change("pause deletion", deletions.pause, (), STOP, scoped="whole"),
+    "/deletions/resume": Change("resume deletion", deletions.resume, (), STOP, scoped="whole"),
+    "/deletions/hold": Change("hold a recording", deletions.hold, ("id", "why"), DECIDE, scoped="one"),
+    "/deletions/release": Change("release a recording", deletions.release, ("id", "why"), DECIDE, scoped="one"),
+    "/deletions/approve": Change("approve findings", deletions.approve, ("id", "why"), DECIDE, scoped="one"),
+    "/recordings/hold": Change("hold several recordings", deletions.hold_many, ("ids", "why"), DECIDE, scoped="one"),
+    "/recordings/release": Change(
+        "release several recordings", deletions.release_many, ("ids", "why"), DECIDE, scoped="one"
+    ),
+    "/recordings/approve": Change(
+        "approve several recordings", deletions.approve_many, ("ids", "why"), DECIDE, scoped="one"
+    ),
+    "/evidence/share": Change("share the evidence of a day", sharing.share, ("day",), PROVE, scoped="whole"),
+    "/connections/dismiss": Change("dismiss a log message", connections.dismiss, ("id",), OPERATE, scoped="whole"),
+    "/connections/retry-upload": Change(
+        "retry an upload", connections.retry_upload, ("id", "connection"), OPERATE, scoped="whole"
+    ),
+    "/connections/refresh": Change("refresh Operator Connect", connections.refresh, (), OPERATE, scoped="whole"),
 }
 
 # Answers that are not pages; `site.py` adds those that it gives itself.
 _ONE = "/ops/recordings/{recording_id}"
 FILES = (
-    File(f"{_ONE}/audio.{{audio_format}}", "audio", audio.audio, HEAR, ("download",), log=accesses.audio),
-    File(f"{_ONE}/levels.json", "levels of the channels", audio.levels, HEAR, ("look",), log=accesses.levels),
-    File("/ops/recordings.csv", "export of a search", recordings.export, DECIDE, _EXPORT, log=accesses.export),
+    File(f"{_ONE}/audio.{{audio_format}}", "audio", audio.audio, HEAR, ("download",), log=accesses.audio, scoped="one"),
+    File(
+        f"{_ONE}/levels.json",
+        "levels of the channels",
+        audio.levels,
+        HEAR,
+        ("look",),
+        log=accesses.levels,
+        scoped="one",
+    ),
+    File(
+        "/ops/recordings.csv",
+        "export of a search",
+        recordings.export,
+        DECIDE,
+        _EXPORT,
+        log=accesses.export,
+        scoped="cut",
+    ),
     File(
         "/ops/recordings/export",
         "export of recordings",
@@ -171,10 +226,16 @@ FILES = (
         (),
         "POST",
         accesses.export_selected,
+        scoped="cut",
     ),
     File(
-        "/ops/evidence/{day}/recordings.csv", "inventory of a day", recordings.inventory, PROVE, log=accesses.inventory
+        "/ops/evidence/{day}/recordings.csv",
+        "inventory of a day",
+        recordings.inventory,
+        PROVE,
+        log=accesses.inventory,
+        scoped="cut",
     ),
-    File("/ops/evidence/{day}/manifest/{sequence:int}", "manifest of a seal", evidence.manifest, PROVE),
-    File("/ops/evidence/{day}/seals/{name}", "files of a seal", evidence.seal_file, PROVE),
+    File("/ops/evidence/{day}/manifest/{sequence:int}", "manifest of a seal", evidence.manifest, PROVE, scoped="whole"),
+    File("/ops/evidence/{day}/seals/{name}", "files of a seal", evidence.seal_file, PROVE, scoped="whole"),
 )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from config.scopes import Grant, Scope
 from config.settings import SettingsError, load_settings
-from config.sign_in import read_access_file, read_sign_in
+from config.sign_in import AccessFile, read_access_file, read_sign_in
 from lab.processes import free_port, run_callvault
 from lab.webhooks import Signer
 
@@ -29,11 +30,15 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+def roles(access: AccessFile, names: list[str], groups: list[str]) -> set[str]:
+    return {grant.role for grant in access.grants(names, groups)}
+
+
 def test_a_person_has_the_roles_of_all_entries_that_fit(file: Path) -> None:
     access = read_access_file(file)
-    assert access.roles(["ada@example.com"], ["staff", "others"]) == {"officer", "auditor"}
-    assert access.roles(["ADA@example.com"], ["a b"]) == {"officer", "listener", "operator"}
-    assert access.roles(["ada"], ["Staff", "a", "A B"]) == frozenset(), "a group is written as the provider writes it"
+    assert roles(access, ["ada@example.com"], ["staff", "others"]) == {"officer", "auditor"}
+    assert roles(access, ["ADA@example.com"], ["a b"]) == {"officer", "listener", "operator"}
+    assert roles(access, ["ada"], ["Staff", "a", "A B"]) == set(), "a group is written as the provider writes it"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,20 @@ def test_a_person_has_the_roles_of_all_entries_that_fit(file: Path) -> None:
         ("groups = 'admin'", "groups: expected a table"),
         ("", "gives nobody a role"),
         ("[groups", "invalid TOML"),
+        ("[groups]\nx = { connections = ['1'] }", "[groups] 'x': expected one or several of listener,"),
+        ("[groups]\nx = { role = 'boss' }", "[groups] 'x': unknown role 'boss'"),
+        ("[groups]\nx = { role = 'listener', connection = ['1'] }", "unknown name 'connection'; expected role, connec"),
+        ("[groups]\nx = { role = 'listener', connections = [] }", "connections: is empty; leave it out if it does not"),
+        ("[groups]\nx = { role = 'listener', connections = '1' }", "connections: expected texts, such as"),
+        ("[groups]\nx = { role = 'listener', connections = [1] }", "connections: expected texts, such as"),
+        ("[groups]\nx = { role = 'listener', connections = ['a b'] }", "connections: 'a b' is not the id of a connec"),
+        (
+            "[groups]\nx = { role = 'listener', numbers = ['49'] }",
+            "numbers: '49' is not the beginning of a number, such",
+        ),
+        ("[groups]\nx = { role = 'listener', mask = 1 }", "mask: expected true or false"),
+        ("[people]\nx = ['listener', { role = 'auditor', numbers = ['+49'] }]", "the role auditor cannot have a scope"),
+        ("[groups]\nx = { role = 'admin', connections = ['1'] }", "cannot have a scope, because it may do everything;"),
     ],
 )
 def test_a_file_with_a_mistake_is_refused_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
@@ -57,6 +76,28 @@ def test_a_file_with_a_mistake_is_refused_in_one_line(text: str, expected: str, 
     assert expected in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(SettingsError, match="cannot be read"):
         read_access_file(tmp_path / "none-such")
+
+
+def test_an_entry_may_limit_a_role_to_connections_and_numbers_and_mask_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "access.toml"
+    path.write_text(
+        """[groups]
+"EU support" = { role = "listener", connections = ["123", "123"], numbers = ["+49", "+44"], mask = true }
+leads = [{ role = "officer", connections = ["123"] }, "operator", { role = "auditor", mask = true }]
+"""
+    )
+    access = read_access_file(path)
+    eu, officer = Scope(("123",), ("+49", "+44")), Scope(("123",))
+    assert access.grants([], ["EU support"]) == (Grant("listener", eu, mask=True),)
+    leads = (Grant("officer", officer), Grant("operator"), Grant("auditor", mask=True))
+    assert access.grants([], ["leads", "EU support"]) == (*leads, Grant("listener", eu, mask=True))
+    done = run_callvault(["access", "check", "--group", "EU support", "--group", "leads", "--file", str(path)])
+    assert done.stdout.splitlines() == [
+        "listener for connection 123 and numbers +49, +44, numbers masked: group EU support",
+        "operator: group leads",
+        "officer for connection 123: group leads",
+        "auditor, numbers masked: group leads",
+    ]
 
 
 @pytest.mark.parametrize("missing", [*OIDC, "CALLVAULT_ACCESS_FILE"])
@@ -96,7 +137,9 @@ def test_access_check_says_which_roles_a_person_gets_and_why(file: Path) -> None
     lines = ["listener: group a b", "operator: group a b", "officer: person ada@example.com"]
     assert (done.returncode, done.stdout.splitlines()) == (0, lines), done.stderr
     report = json.loads(run_callvault(["access", "check", "--group", "staff", "--json"], environment).stdout)
-    assert report == {"roles": ["auditor"], "because": [{"entry": "group staff", "roles": ["auditor"]}]}
+    grant = {"role": "auditor", "connections": [], "numbers": [], "mask": False}
+    entry = {"entry": "group staff", "roles": ["auditor"], "grants": [grant]}
+    assert report == {"roles": ["auditor"], "because": [entry]}
     nobody = run_callvault(["access", "check", "--who", "eve"], environment)
     assert nobody.returncode == 1 and nobody.stdout == f"no role: no entry of {file} fits\n"
     alone = run_callvault(["access", "check"], environment)
@@ -109,9 +152,9 @@ def test_only_the_same_address_in_another_case_is_the_same_person(tmp_path: Path
     path = tmp_path / "access.toml"
     path.write_text('[people]\n"Strasse@Example.com" = "admin"\n"kate@example.com" = "officer"\nauth0x7 = "admin"\n')
     access = read_access_file(path)
-    assert access.roles(["STRASSE@example.COM"], []) == {"admin"} and access.roles(["Kate@example.com"], [])
+    assert roles(access, ["STRASSE@example.COM"], []) == {"admin"} and roles(access, ["Kate@example.com"], [])
     for other in ("straße@example.com", "\N{KELVIN SIGN}ate@example.com", "AUTH0x7"):
-        assert not access.roles([other], []), other
+        assert not roles(access, [other], []), other
 
 
 PROXY = {

@@ -90,7 +90,12 @@ async def _open(*_: Any) -> Response:
 
 
 @pytest.mark.parametrize(
-    "route", [Route("/ops/new", _open), Route("/api/new", _open), Route("/ops/none", _Door(_open, may=frozenset()))]
+    "route",
+    [
+        Route("/ops/new", _open),
+        Route("/api/new", _open),
+        Route("/ops/none", _Door(_open, may=frozenset(), scoped="none")),
+    ],
 )
 def test_pages_with_a_route_that_no_row_guards_do_not_start(route: Route) -> None:
     with pytest.raises(TypeError, match=r"/new|/none: no row says which roles may use it"):

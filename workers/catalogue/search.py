@@ -16,6 +16,7 @@ from archive.decisions import Decisions, outcome_of
 from text.numbers import Wanted, wanted_number
 from workers.catalogue.file import COLUMNS
 from workers.catalogue.query import Query, conditions
+from workers.catalogue.reach import EVERYTHING, Reach, scope_conditions
 from workers.catalogue.rows import Row
 from workers.catalogue.words import marked, words_query
 
@@ -24,6 +25,9 @@ MOST_COUNTED = 10_000
 _PAGE = 1_000
 
 _IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recording_id AND d.state <> 'whole')"
+
+# Of other recordings it is not known any more, or not yet, whose they are.
+_IS_READABLE = "r.key IS NOT NULL AND r.erased_at IS NULL"
 
 _IS_HELD = "(r.decision = 'hold' OR r.connection_id IN (SELECT connection_id FROM held_connections))"
 
@@ -85,7 +89,9 @@ def _reading(path: Path) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30))
 
 
-def search(path: Path, query: Query, limit: int = 100, before: str | None = None) -> list[Hit]:
+def search(
+    path: Path, query: Query, limit: int = 100, before: str | None = None, reach: Reach = EVERYTHING
+) -> list[Hit]:
     """The recordings of a catalogue that match, latest first.
 
     Args:
@@ -93,6 +99,7 @@ def search(path: Path, query: Query, limit: int = 100, before: str | None = None
         query: the query.
         limit: the most hits to return.
         before: continue after the hit of this position.
+        reach: of whoever asks; what it does not reach does not exist.
 
     Raises:
         BadNumber, BadWords: the number or the words are invalid.
@@ -100,17 +107,17 @@ def search(path: Path, query: Query, limit: int = 100, before: str | None = None
     """
     with _reading(path) as db:
         db.execute("PRAGMA cache_size = -32000")
-        return list(_found(db, query, limit, before))
+        return list(_found(db, query, limit, before, reach))
 
 
-def count(path: Path, query: Query) -> int:
-    """How many recordings match; `MOST_COUNTED + 1` if there are more than that.
+def count(path: Path, query: Query, reach: Reach = EVERYTHING) -> int:
+    """How many recordings match within a reach; `MOST_COUNTED + 1` if there are more than that.
 
     Raises:
         as `search`.
     """
     with _reading(path) as db:
-        where = _where(db, query)
+        where = _where(db, query, reach)
         # In the order of what selects, so that it ends once it has counted enough; unless the rest leaves few to look at.
         first = [] if where.is_few or _is_short(db, query) else where.many[:1]
         where.test(where.many[len(first) :])
@@ -129,16 +136,20 @@ def _is_short(db: sqlite3.Connection, query: Query) -> bool:
     return bool(db.execute(sql, values).fetchone()[0] <= _FEW)
 
 
-def search_ids(path: Path, recording_ids: Sequence[str]) -> dict[str, Hit]:
-    """The recordings with some ids, by id; those that the catalogue does not know are left out.
+def search_ids(path: Path, recording_ids: Sequence[str], reach: Reach = EVERYTHING) -> dict[str, Hit]:
+    """The recordings with some ids, by id; those that the catalogue does not know, or not within the reach, are left out.
 
     Raises:
         sqlite3.DatabaseError: the file cannot be read.
     """
     with _reading(path) as db:
-        where = " WHERE r.recording_id IN (SELECT value FROM json_each(?))"
-        rows = db.execute(_SELECT + where, (json.dumps(list(recording_ids)),))
-        hits = [Hit(row=_row(cells), state=state, opening=opening) for _, state, opening, *cells in rows]
+        clauses = ["r.recording_id IN (SELECT value FROM json_each(?))"]
+        values: list[object] = [json.dumps(list(recording_ids))]
+        if (within := _within(reach)) is not None:
+            clauses += [within.test, _IS_READABLE]
+            values += within.values
+        rows = db.execute(f"{_SELECT} WHERE {' AND '.join(clauses)}", values)
+        hits = [_hit(n, state, opening, cells) for n, state, opening, *cells in rows]
         return {hit.row.recording_id: hit for hit in hits}
 
 
@@ -153,10 +164,10 @@ def ids_beginning(path: Path, beginning: str, most: int) -> list[str]:
         return [str(id_) for (id_,) in db.execute(sql, (beginning, f"{beginning}\U0010ffff", most))]
 
 
-def search_all(path: Path, query: Query) -> Iterator[Hit]:
-    """All hits, latest first, read a page at a time."""
+def search_all(path: Path, query: Query, reach: Reach = EVERYTHING) -> Iterator[Hit]:
+    """All hits within a reach, latest first, read a page at a time."""
     before = None
-    while hits := search(path, query, _PAGE, before):
+    while hits := search(path, query, _PAGE, before, reach):
         yield from hits
         before = hits[-1].place
 
@@ -227,7 +238,18 @@ class _Where:
             self.values += one.values
 
 
-def _where(db: sqlite3.Connection, query: Query) -> _Where:
+def _within(reach: Reach) -> _Selection | None:
+    """What limits a search to a reach; None if nothing does."""
+    if reach.is_whole:
+        return None
+    rows = scope_conditions(reach)
+    if not rows:  # no grant counts
+        return _Selection("SELECT n FROM recordings WHERE 0", [], "0")
+    selects, tests, values = zip(*rows, strict=True)
+    return _Selection(" UNION ALL ".join(selects), [one for of in values for one in of], f"({' OR '.join(tests)})")
+
+
+def _where(db: sqlite3.Connection, query: Query, reach: Reach) -> _Where:
     """The conditions of a query; recordings that an index finds to be few are named by their numbers.
 
     Where many match, the latest of them are soon found by their time; to collect them all takes seconds.
@@ -235,9 +257,13 @@ def _where(db: sqlite3.Connection, query: Query) -> _Where:
     clauses, values = conditions(query)
     clauses.append(f"(r.key IS NOT NULL OR r.erased_at IS NOT NULL OR {_IS_DAMAGED})")
     match = None if query.text is None else words_query(query.text)
+    selections = [*_selections(query, match)]
+    if (within := _within(reach)) is not None:
+        clauses.append(_IS_READABLE)
+        selections.append(within)
     where = _Where(clauses, values, [], False, match)
     few = []
-    for selection in _selections(query, match):
+    for selection in selections:
         found = [n for (n,) in db.execute(f"{selection.sql} LIMIT {_FEW + 1}", selection.values)]
         if len(found) <= _FEW:  # as literals, so that SQLite knows how few they are
             few.append(f"r.n IN ({', '.join(map(str, found))})")
@@ -249,8 +275,8 @@ def _where(db: sqlite3.Connection, query: Query) -> _Where:
     return where
 
 
-def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None) -> Iterator[Hit]:
-    where = _where(db, query)
+def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None, reach: Reach) -> Iterator[Hit]:
+    where = _where(db, query, reach)
     where.test(where.many)
     if before is not None:
         started, _, n = before.rpartition("~")
@@ -258,15 +284,15 @@ def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None)
         where.values += [started, int(n)]
     order = f" WHERE {' AND '.join(where.clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
     for n, state, opening, *cells in db.execute(_SELECT + order, (*where.values, limit)):
-        row = _row(cells)
         words = None if query.text is None else marked(_text(db, n, where.match), query.text)
-        yield Hit(row=row, state=state, words=words, opening=opening, place=f"{row.started_at or ''}~{n}")
+        yield _hit(n, state, opening, cells, words)
 
 
-def _row(cells: Sequence[Any]) -> Row:
+def _hit(n: int, state: str, opening: str | None, cells: Sequence[Any], words: str | None = None) -> Hit:
     named = dict(zip(COLUMNS, cells, strict=True))
     named["findings"] = named["findings"].split(",") if named["findings"] else []
-    return Row(**named)
+    row = Row(**named)
+    return Hit(row=row, state=state, words=words, opening=opening, place=f"{row.started_at or ''}~{n}")
 
 
 def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:

@@ -1,0 +1,32 @@
+"""Numbers that a person may not see in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import structs
+
+from workers.catalogue.rows import Row
+
+
+def masked(number: str | None) -> str | None:
+    """The first three and the last two characters of a number; the host of a SIP address."""
+    if number is None:
+        return None
+    if "@" in number:
+        return "***@" + number.partition("@")[2]
+    return number[:3] + "*" * max(3, len(number) - 5) + number[-2:] if len(number) > 5 else "***"
+
+
+def with_masked_numbers(row: Row) -> Row:
+    """A recording with its numbers masked."""
+    return structs.replace(row, from_number=masked(row.from_number), to_number=masked(row.to_number))
+
+
+def mask_in(record: Any, numbers: set[str]) -> Any:
+    """A record as JSON has it, with some numbers masked wherever one is a whole value."""
+    if isinstance(record, dict):
+        return {name: mask_in(value, numbers) for name, value in record.items()}
+    if isinstance(record, list):
+        return [mask_in(value, numbers) for value in record]
+    return masked(str(record)) if isinstance(record, str | int) and str(record) in numbers else record

@@ -1,0 +1,314 @@
+"""Roles with a scope: outside it a recording does not exist, whatever way somebody takes; and masked numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from archive import layout
+from lab.processes import receiver
+from service.ops.page import Change, File, Page
+from service.ops.tables import CHANGES, FILES, PAGES
+from tests.seals.small import SmallArchive, ago, noon
+from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment
+from tests.service.test_roles import bearer, make_token
+from text.times import format_instant
+from workers.keys import CONNECTION_NAMES, DELETIONS_DUE
+
+DAY = 2  # days ago, not sealed yet
+INSIDE, OUTSIDE, LATER, UNKNOWN = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in range(4))
+OURS, THEIRS = "1001", "2002"
+GERMAN, FOREIGN = "+493012345678", "+13125550147"
+
+# What only the recordings outside have: none of it may be in an answer to whoever may not see them.
+SECRETS = (OUTSIDE, THEIRS, FOREIGN, "zebra", f"leg-of-{THEIRS}", "their trunk", "case of theirs")
+
+
+def _wav(seconds: int) -> bytes:
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(16_000 * seconds))
+    return data.getvalue()
+
+
+def add(small: SmallArchive, recording_id: str, connection: str, number: str, words: str, seconds: int = 1) -> str:
+    """Archive a recording of one call session, with a transcription; returns its folder."""
+    folder, at = small.folder(DAY, recording_id), noon(DAY)
+    small._commit(folder, recording_id, _wav(seconds), at)
+    record = small.read(layout.commit_key(folder))
+    record["recording"] |= {
+        "connection_id": connection,
+        "from": number,
+        "to": "+15550001111",
+        "call_session_id": "call",
+    }
+    record["recording"] |= {"call_leg_id": f"leg-of-{connection}", "caller": number}
+    record["recording"] |= {"recording_started_at": format_instant(at), "duration_millis": 1000 * seconds}
+    record["audio"]["findings"] = ["silent"]
+    small.write(layout.commit_key(folder), record)
+    said = {"id": f"t-{recording_id}", "transcription_text": words, "created_at": format_instant(at)}
+    key = layout.transcription_key(folder, f"t-{recording_id}")
+    small.write(key, {"schema": "callvault.transcription/1", "transcription": said})
+    return folder
+
+
+@dataclass
+class Company:
+    """A receiver on an archive with a recording of ours, one of theirs in the same call, and whoever looks at them."""
+
+    client: httpx.Client
+    small: SmallArchive
+    settings: dict[str, str]
+    tokens: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def who(self, role: str, *options: str) -> dict[str, str]:
+        """The headers of somebody with a role and these limits."""
+        name = f"{role} {' '.join(options)}"
+        if name not in self.tokens:
+            self.tokens[name] = bearer(make_token(self.settings, role, *options)["token"])
+        return self.tokens[name]
+
+    def api(self, path: str, headers: dict[str, str], **query: str) -> Any:
+        return self.client.get(f"/api{path}", headers=headers, params=query).raise_for_status().json()
+
+    def found(self, headers: dict[str, str], **query: str) -> tuple[list[str], int]:
+        answer = self.api("/recordings", headers, **query)
+        return [hit["row"]["recording_id"] for hit in answer["hits"]], answer["total"]
+
+    def written(self) -> set[str]:
+        """The keys of the archive, without those of tokens and of the access log."""
+        keys = {str(path.relative_to(self.small.root)) for path in self.small.root.rglob("*") if path.is_file()}
+        return {key for key in keys if not key.startswith(("api-tokens/", "access-log/"))}
+
+
+@pytest.fixture
+def company(redis_url: str, redis: Any, tmp_path: Path) -> Iterator[Company]:
+    small = SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID})
+    folders = [
+        add(small, INSIDE, OURS, GERMAN, "a giraffe, please"),
+        add(small, OUTSIDE, THEIRS, FOREIGN, "a zebra, please", 2),
+    ]
+    redis.zadd(DELETIONS_DUE, dict.fromkeys(folders, time.time() + 3600))
+    redis.hset(CONNECTION_NAMES, mapping={OURS: "our trunk", THEIRS: "their trunk"})
+    for subject, scope in ((OUTSIDE, "recording"), (THEIRS, "connection")):
+        decision = {"schema": "callvault.decision/2", "id": "cd" * 16, "decision": "hold", "scope": scope}
+        decision |= {"subject": subject, "why": "case of theirs", "by": "Ben", "at": format_instant(noon(DAY))}
+        small.write(layout.decision_key(scope, subject, "cd" * 16), decision)  # type: ignore[arg-type]
+    settings = environment(redis_url, small, CALLVAULT_DELETE_ORIGINALS="verified")
+    with receiver(settings) as (client, _):
+        everyone = Company(client, small, settings)
+        assert set(everyone.found(bearer(TOKEN), session="call")[0]) == {INSIDE, OUTSIDE}
+        yield everyone
+
+
+LIMITS = (("--connection", OURS), ("--number", "+49"), ("--connection", OURS, "--number", "+49", "--number", "+7"))
+
+
+def _path(path: str, recording_id: str) -> str:
+    values = {"recording_id": recording_id, "audio_format": "wav", "day": ago(DAY).isoformat()}
+    values |= {"sequence:int": "1", "name": "0000000001.json"}
+    return re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], path)
+
+
+def _requests(recording_id: str) -> Iterator[tuple[Page | File | Change, str, str, dict[str, str]]]:
+    """Each row of the tables: the method, path and form of a request about a recording."""
+    for page in PAGES:
+        for path in (f"/ops{page.path}", f"/api{page.path or '/overview'}"):
+            yield page, "GET", _path(path, recording_id), {}
+    for file in FILES:
+        yield file, file.method, _path(file.path, recording_id), {"ids": recording_id} if file.method == "POST" else {}
+    for path, change in CHANGES.items():
+        values = {"id": recording_id, "ids": recording_id, "why": "a test"}
+        yield (
+            change,
+            "POST",
+            f"/ops{path}",
+            {name: values.get(name, "x") for name in dict.fromkeys((*change.fields, "why"))},
+        )
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=" ".join)
+@pytest.mark.parametrize("role", ["listener", "officer"])
+def test_every_row_of_the_tables_keeps_a_scope(role: str, limits: tuple[str, ...], company: Company) -> None:
+    headers = company.who(role, *limits)
+    before = company.written()
+    for about in (INSIDE, OUTSIDE):
+        for row, method, path, form in _requests(about):
+            if role not in row.may:
+                continue
+            answer = company.client.request(method, path, headers=headers, data=form)
+            case = (method, path, answer.status_code, answer.text[:300])
+            if row.scoped == "whole":
+                is_start = path == "/ops" and answer.headers.get("location") == "/ops/recordings"
+                assert is_start or (answer.status_code == 403 and "concerns the whole archive" in answer.text), case
+                continue
+            names_it = row.scoped == "one" or "ids" in form
+            if about == OUTSIDE and names_it:
+                unknown = {name: value.replace(OUTSIDE, UNKNOWN) for name, value in form.items()}
+                same = company.client.request(method, path.replace(OUTSIDE, UNKNOWN), headers=headers, data=unknown)
+                assert answer.status_code == same.status_code == 404, case
+                assert _without_chance(answer.text).replace(OUTSIDE, UNKNOWN) == _without_chance(same.text), case
+            elif method == "GET":
+                assert answer.status_code in (200, 403 if path.endswith("access-log") else 200), case
+                assert not [secret for secret in SECRETS if secret in answer.text], case
+        if about == OUTSIDE:
+            continue
+        done = company.written() - before
+        assert all(OUTSIDE not in key for key in done) and bool(done) is (role == "officer"), done
+        before = company.written()
+    assert company.written() == before, "nothing is written about what is outside"
+
+
+def _without_chance(page: str) -> str:
+    """A page without what differs from one request to the next."""
+    return re.sub(r'(X-CSRF-Token": "|name="csrf" value=")[^"]*|<time[^>]*>[^<]*</time>', "", page)
+
+
+def test_whoever_has_no_scope_sees_all_of_it(company: Company) -> None:
+    headers = company.who("officer")
+    text = "".join(
+        company.client.request(method, path, headers=headers).text
+        for row, method, path, _ in _requests(OUTSIDE)
+        if method == "GET" and "officer" in row.may
+    )
+    assert not [secret for secret in SECRETS if secret not in text]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=" ".join)
+def test_no_search_finds_or_counts_what_is_outside(limits: tuple[str, ...], company: Company) -> None:
+    headers = company.who("listener", *limits)
+    for query in (
+        {},
+        {"session": "call"},
+        {"number": "+15550001111"},
+        {"q": "please"},
+        {"since": ago(DAY).isoformat()},
+        {"state": "kept"},
+        {"q": INSIDE},
+    ):
+        assert company.found(headers, **query) == ([INSIDE], 1), query
+    for query in (
+        {"q": OUTSIDE},
+        {"id": OUTSIDE},
+        {"id": UNKNOWN},
+        {"connection": THEIRS},
+        {"number": FOREIGN},
+        {"number": "0147"},
+        {"text": "zebra"},
+        {"leg": f"leg-of-{THEIRS}"},
+        {"state": "held"},
+        {"min_duration": "2s"},
+    ):
+        assert company.found(headers, **query) == ([], 0), query
+    (related,) = [company.api(f"/recordings/{INSIDE}", who)["related"] for who in (headers,)]
+    assert related == []
+    assert company.api(f"/recordings/{INSIDE}", company.who("listener"))["related"][0]["row"]["recording_id"] == OUTSIDE
+
+
+def test_a_page_goes_on_after_a_recording_within_the_scope_alone(company: Company) -> None:
+    """The place of a hit in the catalogue would tell how many recordings there are."""
+    headers = company.who("listener", "--connection", OURS)
+    (hit,) = company.api("/recordings", headers)["hits"]
+    assert hit["place"] == INSIDE
+    assert company.found(headers, after=INSIDE) == ([], 1)
+    whole = company.api("/recordings", company.who("listener"))["hits"]
+    refused = [
+        company.client.get("/api/recordings", headers=headers, params={"after": one}) for one in (OUTSIDE, UNKNOWN)
+    ]
+    refused += [company.client.get("/api/recordings", headers=headers, params={"after": hit["place"]}) for hit in whole]
+    assert {(one.status_code, one.text) for one in refused} == {(400, refused[0].text)}
+
+
+def test_a_record_that_says_otherwise_counts_more_than_the_catalogue(company: Company) -> None:
+    headers = company.who("officer", "--connection", OURS)
+    one = f"/api/recordings/{INSIDE}"
+    assert company.client.get(one, headers=headers).status_code == 200
+    path = company.small.root / layout.commit_key(company.small.folder(DAY, INSIDE))
+    path.write_text(path.read_text().replace(OURS, THEIRS))
+    answers = [company.client.get(one, headers=headers)]
+    answers.append(company.client.get(f"/ops/recordings/{INSIDE}/audio.wav", headers=headers))
+    answers.append(company.client.post("/ops/deletions/hold", headers=headers, data={"id": INSIDE, "why": "x"}))
+    path.write_text("not a record")
+    answers.append(company.client.get(one, headers=headers))
+    assert [answer.status_code for answer in answers] == [404] * 4
+    assert company.client.get(one, headers=company.who("officer")).status_code == 200, "it is shown as damaged"
+
+
+def test_of_several_recordings_those_outside_stay_as_they_are(company: Company) -> None:
+    add(company.small, LATER, OURS, GERMAN, "one more")
+    headers = company.who("officer", "--connection", OURS)
+    assert set(company.found(company.who("officer"), session="call")[0]) >= {INSIDE, OUTSIDE}
+    before = company.written()
+    form = {"ids": [INSIDE, OUTSIDE, UNKNOWN], "why": "a case"}
+    answer = company.client.post("/ops/recordings/hold", headers=headers, data=form)
+    assert answer.status_code == 207 and "1 recording is on hold" in answer.text, answer.text
+    assert f"{OUTSIDE}, {UNKNOWN}: not in the archive" in answer.text
+    assert all(INSIDE in key for key in company.written() - before) and company.written() != before
+    refused = company.client.post("/ops/recordings/hold", headers=headers, data=form | {"ids": [OUTSIDE, UNKNOWN]})
+    assert refused.status_code == 404
+    exported = company.client.post("/ops/recordings/export", headers=headers, data={"ids": [INSIDE, OUTSIDE, UNKNOWN]})
+    assert exported.status_code == 404 and f"{OUTSIDE}, {UNKNOWN}" in exported.text and GERMAN not in exported.text
+
+
+def test_numbers_are_masked_for_a_role_that_says_so(company: Company) -> None:
+    for role in ("listener", "officer", "auditor"):
+        headers = company.who(role, "--mask")
+        for row, method, path, _ in _requests(INSIDE):
+            if role in row.may and method == "GET":
+                answer = company.client.get(path, headers=headers)
+                assert answer.status_code == 200 or "/seals/" in path, (path, answer.text)
+                assert not [one for one in (GERMAN, FOREIGN, "+15550001111") if one in answer.text], path
+        csv = company.client.get("/ops/recordings.csv", headers=headers)
+        assert role != "officer" or "+49" in csv.text, "as it is shown elsewhere"
+    detail = company.api(f"/recordings/{INSIDE}", company.who("listener", "--mask"))
+    assert detail["record"]["recording"]["from"] == detail["row"]["from_number"] == "+49********78"
+    assert company.found(company.who("listener", "--mask"), number=GERMAN) == ([INSIDE], 1), "who knows it finds it"
+    assert company.api(f"/recordings/{INSIDE}", company.who("listener"))["row"]["from_number"] == GERMAN
+
+
+def test_an_officer_with_a_scope_reads_the_access_log_of_one_recording_at_a_time(company: Company) -> None:
+    headers, whole = company.who("officer", "--connection", OURS), company.who("officer")
+    company.client.post("/ops/recordings/export", headers=whole, data={"ids": [INSIDE, OUTSIDE]})
+    company.found(whole, number=FOREIGN)
+    company.api(f"/recordings/{OUTSIDE}", whole)
+    refused = company.client.get("/api/access-log", headers=headers)
+    assert refused.status_code == 403 and "limited to some recordings" in refused.text
+    seen = company.api("/access-log", headers, recording=INSIDE)["entries"]
+    assert [(one["line"]["what"], one["line"]["recordings"]) for one in seen] == [("export", [INSIDE])]
+    assert company.api("/access-log", headers, recording=OUTSIDE) == company.api(
+        "/access-log", headers, recording=UNKNOWN
+    ) | {"query": {"recording": OUTSIDE}}
+    assert len(company.api("/access-log", whole, recording=OUTSIDE)["entries"]) == 2
+    shown = company.api(f"/recordings/{INSIDE}", headers)["accesses"]
+    assert shown and not [secret for secret in SECRETS if secret in json.dumps(shown)]
+
+
+def test_the_pages_of_a_role_with_a_scope_offer_what_it_can_use(company: Company) -> None:
+    row = make_token(company.settings, "officer", "--connection", OURS)
+    with httpx.Client(base_url=company.client.base_url, trust_env=False, timeout=30, follow_redirects=True) as browser:
+        signed = browser.post("/ops/sign-in", data={"name": "Eve", "token": row["token"]})
+        assert signed.url.path == "/ops/recordings"
+        nav = signed.text.partition("<nav")[2].partition("</nav>")[0]
+        assert re.findall(r">([A-Z][a-z ]+)</a>", nav) == ["Recordings", "Deletions", "Access log"]
+        assert "our trunk" in signed.text and "their trunk" not in signed.text
+        one, deletions = browser.get(f"/ops/recordings/{INSIDE}"), browser.get("/ops/deletions")
+        assert "/ops/deletions/hold" in one.text and "/ops/evidence" not in one.text
+        assert "/ops/deletions/pause" not in deletions.text and INSIDE in deletions.text
+        for page in (signed, one, deletions):
+            for link in re.findall(r'href="(/ops[^"#]*)"', page.text):
+                if "/static/" not in link:
+                    answer = browser.get(link.replace("&amp;", "&"))
+                    assert answer.status_code != 403 or "access-log" in link, link
