@@ -33,7 +33,7 @@ class AccessLine(msgspec.Struct, frozen=True, kw_only=True):
         about: what else it was about, such as a connection or a dead letter.
         why: the reason that the person gave; `by`: the name that the person gave.
         of: the `id` of the line that this one completes.
-        bytes: how much of the audio was sent; `seconds`: its share of the length.
+        bytes: how much of the audio was sent; `seconds`: its share of the length. Of an export: how much audio it is of.
         error: why what was asked for was not done.
     """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
+import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,15 +17,33 @@ from text.errors import UsedWrongly, UserError
 from text.sizes import format_size
 
 if TYPE_CHECKING:
+    from archive.archive import Archive
+    from workers.catalogue.search import Chosen
     from workers.export.bundle import Bundle
+    from workers.export.encryption import Recipient
+    from workers.export.index import About
+    from workers.export.zips import Show
+
+_AGE = ".zip.age"
 
 
 def command(
     query: Words = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="New folder, or a new file that ends in .zip.")
+        Path | None,
+        typer.Option(metavar="PATH", help="New folder, or a new file that ends in .zip, or in .zip.age to encrypt it."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Export every recording; without WORDS only.")] = False,
+    recipient: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipient",
+            "-r",
+            metavar="KEY",
+            help="Encrypt with age for this public key: age1..., ssh-ed25519 ..., ssh-rsa ..., or a file with one a line. "
+            "Give it several times for several recipients.",
+        ),
+    ] = None,
     utc: Utc = False,
     data: DataFolder = None,
     json: Json = False,
@@ -33,95 +52,156 @@ def command(
 
     The bundle is for somebody who has no access to the archive. It has the audio under readable names, transcripts, a page
     that plays them, a CSV index, the records and seals that prove them, and check.py, which checks all of it with Python
-    alone. Run the command again to continue an export that was interrupted. Exit status 1: a recording could not be
-    exported whole.
+    alone. Run the command again to continue an export that was interrupted; one that is encrypted begins anew. Exit status
+    1: a recording could not be exported whole.
 
     Example: callvault export '+13125550100 since:2026-01-01' --out case-17
     """
-    import shutil
-
     from cli.accessed import log_reading
     from cli.catalogue import opened, searched, up_to_date
     from cli.progress import progress
+    from text.times import format_instant, utc_now
     from workers.catalogue.query import BadQuery, read_box, read_query
-    from workers.catalogue.search import MOST_COUNTED, count, search_all
-    from workers.export.bundle import write_bundle
+    from workers.catalogue.search import choose_all
+    from workers.export.index import About
 
     box = " ".join(query or ()).strip()
-    if out is None:
-        raise UsedWrongly("--out: missing; name a new folder, or a new file that ends in .zip")
+    where = _checked(out, recipient)
     if bool(box) == everything:
         raise UsedWrongly("give WORDS to search for, or --all for every recording")
     try:
         wanted = read_query(read_box(box), zone_of(utc))
     except BadQuery as error:
         raise by_option(error) from None
-    is_zip = out.suffix.lower() == ".zip"
-    if is_zip and not out.stem.strip("."):  # it names the folder in the ZIP, which must not lead out of it
-        raise UsedWrongly(f"--out: cannot use the name {out.name}; give a ZIP a name before .zip, such as case.zip")
-    if is_zip and out.exists():
-        raise UserError(f"{out} already exists; choose another file with --out")
-    folder = out.with_name(f"{out.name}.unfinished") if is_zip else out
     settings = settings_of(data)
     console = open_console(stderr=True)
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
         if not searched(settings, catalogue, archive, wanted):
             raise UserError(f"nothing matches {box!r}; nothing was written")
-        total = min(count(catalogue.path, wanted), MOST_COUNTED)
-        log_reading(settings, archive, "export", query=box, found=total)
-        with stands(lambda: _what_stands(folder)), progress(console, recordings=total) as show:
-            bundle = write_bundle(
-                archive,
-                search_all(catalogue.path, wanted),
-                folder,
-                box,
-                lambda recordings, size: show(format_size(size), recordings=recordings),
-            )
-    if is_zip:
-        with stands(lambda: f"{folder} holds the whole export; run the same command again to pack it"):
-            _zip(folder, out)
-        with stands(f"{out} is whole; remove {folder}"):
-            shutil.rmtree(folder)
+        chosen = choose_all(catalogue.path, wanted)
+        size = sum(one.size_bytes for one in chosen)
+        log_reading(settings, archive, "export", query=box, found=len(chosen), bytes=size)
+        about = About(query=box, made_at=format_instant(utc_now()), archive_id=archive.identity.id)
+        with stands(lambda: _what_stands(where[0])), progress(console, recordings=len(chosen)) as show:
+            bundle = _write(archive, chosen, where, about, lambda done, size: show(format_size(size), recordings=done))
     for problem in bundle.problems:
         console.print(f"{problem.key}: {problem.what}")
-    print_result(_sentence(bundle, out, is_zip=is_zip), _report(bundle, out), as_json=json)
+    print_result(_sentence(bundle, where[0]), _report(bundle, where[0]), as_json=json)
     return 1 if bundle.problems else 0
 
 
-def _what_stands(folder: Path) -> str:
-    """Remove what was half written when Ctrl-C came; returns what is left."""
-    from workers.export.bundle import PART
+def _checked(out: Path | None, recipients: list[str] | None) -> tuple[Path, list[Recipient]]:
+    """Where to write, and for whom to encrypt; nobody: as it is.
 
+    Raises:
+        UsedWrongly: the name does not fit, or a recipient cannot be used.
+        UserError: the file exists.
+    """
+    from workers.export.encryption import read_recipients, recipients_in
+
+    if out is None:
+        raise UsedWrongly("--out: missing; name a new folder, or a new file that ends in .zip or .zip.age")
+    name = out.name.lower()
+    if recipients and not name.endswith(_AGE):
+        raise UsedWrongly(f"--out: an encrypted export is one file; give it a name that ends in {_AGE}")
+    if name.endswith(".age") and not (recipients and name.endswith(_AGE)):
+        raise UsedWrongly(f"--recipient: missing; {out.name} is the name of an encrypted export")
+    if _is_file(out) and not _root_of(out).strip("."):  # it names the folder in the ZIP, which must not lead out of it
+        raise UsedWrongly(f"--out: cannot use the name {out.name}; give a ZIP a name before .zip, such as case.zip")
+    keys = read_recipients(recipients_in(recipients)) if recipients else []
+    if _is_file(out) and out.exists():
+        raise UserError(f"{out} already exists; choose another file with --out")
+    return out, keys
+
+
+def _is_file(out: Path) -> bool:
+    return out.name.lower().endswith((".zip", _AGE))
+
+
+def _root_of(out: Path) -> str:
+    """The name of the folder in a ZIP."""
+    name = out.name
+    for ending in (".age", ".zip"):
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return name
+
+
+def _write(
+    archive: Archive, chosen: list[Chosen], where: tuple[Path, list[Recipient]], about: About, show: Show
+) -> Bundle:
+    """Write the bundle.
+
+    Raises:
+        UserError: it cannot be written; the text says how to go on.
+    """
+    from workers.export.bundle import write_bundle
+    from workers.export.folder import Folder, begun
+    from workers.export.zips import write_zip
+
+    out, keys = where
+    try:
+        if keys:
+            return _write_encrypted(archive, chosen, where, about, show)
+        if _is_file(out):
+            return write_zip(archive, chosen, out, about, show)
+        with begun(out, about):
+            return write_bundle(archive, chosen, Folder(archive.store, out), about, show)
+    except OSError as error:
+        again = "" if keys else " to continue"
+        raise UserError(f"{error.filename or out}: {error.strerror}; run the same command again{again}") from None
+
+
+def _write_encrypted(
+    archive: Archive, chosen: list[Chosen], where: tuple[Path, list[Recipient]], about: About, show: Show
+) -> Bundle:
+    """Write a ZIP encrypted with age. No part of it is on this disk as it is, at no time; an unfinished file goes."""
+    from workers.export.encryption import encrypted
+    from workers.export.folder import open_locked
+    from workers.export.zips import ZipStream
+
+    out, keys = where
+    packed = ZipStream(archive, chosen, _root_of(out), about, show)
+    part = out.with_name(f".{out.name}.part")
+    with open_locked(part) as file:
+        try:
+            file.truncate()
+            with closing(encrypted(packed.chunks(), keys)) as chunks:
+                for chunk in chunks:
+                    file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+            part.rename(out)
+        finally:
+            part.unlink(missing_ok=True)
+    assert packed.bundle is not None, "the stream has ended"  # noqa: S101
+    return packed.bundle
+
+
+def _what_stands(out: Path) -> str:
+    """Remove what was half written when Ctrl-C came; returns what is left."""
+    from workers.export.folder import PART
+    from workers.export.zips import unfinished
+
+    if out.name.lower().endswith(_AGE):
+        return "nothing was written; run the same command again"
+    folder = unfinished(out) if _is_file(out) else out
     for part in folder.rglob(f"*{PART}"):
         part.unlink(missing_ok=True)
     return f"{folder} keeps what was exported; run the same command again to continue"
 
 
-def _zip(folder: Path, out: Path) -> None:
-    """Pack a folder; audio is stored as it is. The file appears under its name only when it is whole."""
-    part = out.with_name(f".{out.name}.part")
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as packed:
-            for path in sorted(folder.rglob("*")):
-                if path.is_file():
-                    how = zipfile.ZIP_STORED if path.parent.name == "audio" else zipfile.ZIP_DEFLATED
-                    packed.write(path, f"{out.stem}/{path.relative_to(folder).as_posix()}", how)
-        part.replace(out)
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror}; {folder} holds the whole export") from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _sentence(bundle: Bundle, out: Path, *, is_zip: bool) -> str:
+def _sentence(bundle: Bundle, out: Path) -> str:
     said = f"{out}: {many(bundle.recordings, 'recording')}, {many(bundle.files, 'file')}, {format_size(bundle.size_bytes)}."
     if bundle.unsealed:
-        said += f" No seal proves {bundle.unsealed} of them yet; export them again when their days are sealed."
+        those = "it" if bundle.recordings == 1 else f"{bundle.unsealed} of them"
+        said += f" No seal proves {those} yet; export again when the days are sealed."
     if bundle.problems:
         said += f" {many(len(bundle.problems), 'problem')}; see above."
-    where = "check.py in it" if is_zip else f"python3 {out / 'check.py'}"
-    return f"{said} To check it: {where}."
+    if not _is_file(out):
+        return f"{said} To check it: python3 {out / 'check.py'}."
+    opened = "" if not out.name.lower().endswith(_AGE) else f"To decrypt it: age -d -i KEY {out.name} > {out.stem}. "
+    return f"{said} {opened}To check it: check.py in it."
 
 
 def _report(bundle: Bundle, out: Path) -> dict[str, object]:

@@ -78,7 +78,7 @@ class Deployment:
             "access.toml": str(self.folder / "access.toml"),
             "DIR": str(self.folder / "audio"),
             COPY: str(next((self.folder / "archive").glob(f"recordings/*/*/*/{self.recordings[0]}/audio.wav"), COPY)),
-            **{name: str(self.folder / name) for name in ("call.wav", "case-17", "case-17.zip")},
+            **{name: str(self.folder / name) for name in ("call.wav", "case-17", "case-17.zip", "case-17.zip.age")},
             "+13125550100 since:2026-01-01": "since:2026-01-01",  # numbers are made up
             "archive_recording:ID": "archive_recording:given-up",
             "ID": self._id(words),

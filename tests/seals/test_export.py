@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 
 from lab.processes import callvault, run_callvault, wait_for
@@ -23,10 +24,12 @@ from tests.seals.conftest import CALLS_A_DAY, Sealed
 from tests.seals.test_making_seals import ago
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit
-from workers.export.bundle import Exported, _file_name
-from workers.export.pages import index_csv, index_page
+from workers.export.exported import Exported, _file_name
+from workers.export.index import About, Index
+from workers.export.kept import read_kept
 from workers.runtime import Runtime
 
+_AGE_KEY = str(pyrage.x25519.Identity.generate().to_public())
 DAY = f"since:{ago(4)} until:{ago(4)}"
 
 
@@ -338,14 +341,99 @@ def test_a_zip_holds_the_same_bundle(sealed: Sealed, tmp_path: Path) -> None:
     call = sealed.calls[3][0]
     report = export(environment, call["id"], "--out", str(out))
     assert report["recordings"] == 1 and [path.name for path in tmp_path.glob("*case*")] == ["case.zip"]
-    with zipfile.ZipFile(out) as packed:
-        assert packed.testzip() is None
-        packed.extractall(tmp_path / "unpacked")
-    assert check(tmp_path / "unpacked" / "case")[0] == 0
+    assert check(unpacked(out, tmp_path))[0] == 0 and out.stat().st_mode & 0o077 == 0
     again = run_callvault(["export", call["id"], "--out", str(out)], environment)
     assert again.returncode == 1 and "already exists" in again.stderr
     lines = map(json.loads, run_callvault(["access-log", "--json"], environment).stdout.splitlines())
     assert [(one["query"], one["found"]) for one in lines if one["what"] == "export"] == [(call["id"], 1)]
+
+
+def unpacked(out: Path, tmp_path: Path) -> Path:
+    """Unpack a ZIP as somebody does who was given it."""
+    with zipfile.ZipFile(out) as packed:
+        assert packed.testzip() is None
+        names = packed.namelist()
+        assert len(names) == len(set(names))
+        packed.extractall(tmp_path / "unpacked")
+    (found,) = (tmp_path / "unpacked").iterdir()
+    return found
+
+
+def test_a_zip_that_was_killed_is_continued_from_its_whole_entries(sealed: Sealed, tmp_path: Path) -> None:
+    environment, archive, out = own(sealed, tmp_path), tmp_path / "archive", tmp_path / "case.zip"
+    run_callvault(["index"], environment)
+    stuck = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))[60]
+    whole = stuck.rename(tmp_path / "whole.wav")
+    os.mkfifo(stuck)  # reading it blocks
+    part = tmp_path / "case.zip.unfinished" / "bundle.zip"
+    with callvault(["export", "--all", "--out", str(out)], environment) as process:
+        wait_for(lambda: part.exists() and part.stat().st_size > 50_000, 60, "the first entries")
+        second = run_callvault(["export", "--all", "--out", str(out)], environment)
+        assert second.returncode == 1 and "another export writes it now" in second.stderr
+        process.kill()
+    stuck.unlink()
+    whole.rename(stuck)
+    with part.open("rb") as file:
+        kept = list(read_kept(file))
+    assert len(kept) > 20
+    first = next(one for one in kept if "/audio/" in one.info.filename)
+    part.write_bytes(part.read_bytes()[: kept[-1].end - 5])  # killed in the middle of an entry
+    audio = archive / next(archive.glob(f"recordings/*/*/*/{first.info.filename[-40:-4]}/audio.wav"))
+    audio.unlink()  # what is kept is not fetched again
+    report = export(environment, "--all", "--out", str(out))
+    assert report["recordings"] == 3 * CALLS_A_DAY and check(unpacked(out, tmp_path))[0] == 0
+    assert not part.parent.exists()
+
+
+def test_what_an_interrupted_export_holds_and_the_archive_no_longer_has_is_in_no_bundle(
+    sealed: Sealed, tmp_path: Path
+) -> None:
+    """Such as a recording that was erased in between."""
+    environment, archive = own(sealed, tmp_path), tmp_path / "archive"
+    for name in ("case", "case.zip"):
+        whole = tmp_path / "first" / name
+        export(environment, DAY, "--out", str(whole))
+        if name == "case":
+            mark = {"archive_id": json.loads((archive / "archive.json").read_bytes())["id"], "query": DAY}
+            (whole / ".unfinished").write_text(json.dumps(mark))
+            whole.rename(tmp_path / name)
+        else:
+            folder = tmp_path / "case.zip.unfinished"
+            folder.mkdir()
+            (folder / ".unfinished").write_text(json.dumps(mark))
+            whole.rename(folder / "bundle.zip")
+    gone = sorted(archive.glob(f"recordings/{ago(4):%Y/%m/%d}/*/audio.wav"))[CALLS_A_DAY // 2]
+    data = gone.read_bytes()
+    gone.unlink()
+    shutil.rmtree(gone.parent)
+    for name in ("case", "case.zip"):
+        report = export(environment, DAY, "--out", str(tmp_path / name), status=1)
+        assert [one["what"] for one in report["problems"]] == ["gone from the archive"]
+    assert data not in (tmp_path / "case.zip").read_bytes()
+    for bundle in (tmp_path / "case", unpacked(tmp_path / "case.zip", tmp_path)):
+        assert len(list((bundle / "audio").iterdir())) == CALLS_A_DAY - 1
+        assert "is not part of the bundle" not in check(bundle)[1]
+
+
+def test_an_encrypted_bundle_is_for_its_recipients_alone(sealed: Sealed, tmp_path: Path) -> None:
+    environment, out = own(sealed, tmp_path), tmp_path / "case.zip.age"
+    ours, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+    key = tmp_path / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
+    keys = tmp_path / "recipients.txt"
+    keys.write_text(f"# the court\n\n{ours.to_public()}\n")
+    words = [DAY, "--out", str(out), "--recipient", str(keys), "-r", key.with_suffix(".pub").read_text().strip()]
+    assert export(environment, *words)["recordings"] == CALLS_A_DAY
+    assert [path.name for path in tmp_path.glob("*case*")] == ["case.zip.age"] and out.stat().st_mode & 0o077 == 0
+    with pytest.raises(pyrage.DecryptError):
+        pyrage.decrypt(out.read_bytes(), [other])
+    (tmp_path / "case.zip").write_bytes(pyrage.decrypt(out.read_bytes(), [ours]))
+    bundle = unpacked(tmp_path / "case.zip", tmp_path)
+    assert bundle.name == "case" and check(bundle)[0] == 0
+    assert pyrage.decrypt(out.read_bytes(), [pyrage.ssh.Identity.from_buffer(key.read_bytes())])
+    if shutil.which("age"):  # the first implementation; Debian's package `age`
+        done = subprocess.run(["age", "-d", "-i", str(key), str(out)], capture_output=True, timeout=60, check=True)
+        assert done.stdout == (tmp_path / "case.zip").read_bytes()
 
 
 async def test_a_recording_of_today_is_said_to_be_unsealed(
@@ -358,7 +446,7 @@ async def test_a_recording_of_today_is_said_to_be_unsealed(
     assert (report["recordings"], report["not_sealed"], report["head"]) == (1, 1, None)
     status, said = check(out)
     assert status == 3 and "of a day that had no seal" in said
-    assert "no seal proves them" in (out / "index.html").read_text()
+    assert "so no seal proves it." in (out / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -368,6 +456,11 @@ async def test_a_recording_of_today_is_said_to_be_unsealed(
         (["--out", "case"], 2, "give WORDS"),
         (["--all", "+13125550100", "--out", "case"], 2, "give WORDS"),
         (["--all", "--out", "...zip"], 2, "--out: cannot use the name ...zip"),
+        (["--all", "--out", "...zip.age", "-r", _AGE_KEY], 2, "--out: cannot use the name"),
+        (["--all", "--out", "case.zip.age"], 2, "--recipient: missing"),
+        (["--all", "--out", "case.zip", "-r", _AGE_KEY], 2, "a name that ends in .zip.age"),
+        (["--all", "--out", "case.zip.age", "-r", "age1xyz"], 2, "recipient 'age1xyz' cannot be used"),
+        (["--all", "--out", "case.zip.age", "-r", "keys.txt"], 2, "no recipient, and no file: keys.txt"),
         (["colour:red", "--out", "case"], 2, "colour"),
         (["nobody-said-this", "--out", "case"], 1, "nothing matches"),
     ],
@@ -391,8 +484,9 @@ def test_parties_and_ids_from_outside_stay_within_the_bundle() -> None:
     hit = Hit(row=row, state="archived")
     name = _file_name(hit)
     assert "/" not in name and not set(name) & set('<>:"|?*\\')
-    one = Exported(hit, "recordings/")
-    summary = {"made_at": "2026-11-27T08:00:00Z", "query": "<b>", "problems": []}
-    page = index_page([one], summary, 0).decode()
+    index = Index()
+    index.add(Exported(hit, "recordings/"))
+    index.add(Exported(Hit(row=Row(recording_id="=1+1", day="2026-11-25"), state="archived"), ""))
+    page = index.page(About(query="<b>", made_at="2026-11-27T08:00:00Z", archive_id="a"), []).decode()
     assert "<script" not in page and "<img" not in page and "<b>" not in page
-    assert b"'=" in index_csv([Exported(Hit(row=Row(recording_id="=1+1", day="2026-11-25"), state="archived"), "")])
+    assert b"'=" in index.csv()

@@ -126,9 +126,22 @@ def _remember(catalogue: Catalogue, values: Mapping[str, str]) -> None:
 
 
 def _take_held_connections(catalogue: Catalogue, archive: Archive, units: Sequence[Duties | None]) -> None:
-    """Import which connections are on hold, by decision or by a worker's setting; the change feed has neither."""
+    """Import which connections are on hold; the change feed has none of them."""
+    catalogue.hold_connections(_all_held(archive, units))
+
+
+def _all_held(archive: Archive, units: Sequence[Duties | None]) -> set[str]:
     by_setting = (one for duties in units if duties is not None for one in duties.hold_connections)
-    catalogue.hold_connections({*held_connections(archive), *by_setting})
+    return {*held_connections(archive), *by_setting}
+
+
+def all_held_connections(archive: Archive) -> set[str]:
+    """The connections that are on hold, by decision or by a worker's setting; blocks.
+
+    Raises:
+        StoreError: the archive cannot be asked now.
+    """
+    return _all_held(archive, _statements(archive))
 
 
 async def _has_worker(redis: AsyncRedis) -> bool:

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,40 @@ def search_all(path: Path, query: Query, reach: Reach = EVERYTHING) -> Iterator[
     while hits := search(path, query, _PAGE, before, reach):
         yield from hits
         before = hits[-1].place
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """A recording by its place in the archive.
+
+    Attributes:
+        day: UTC, ISO 8601.
+        recording_id: its id.
+        size_bytes: of its audio, as the catalogue has it.
+    """
+
+    day: str
+    recording_id: str
+    size_bytes: int = 0
+
+    @property
+    def date(self) -> date:
+        """The day as a value."""
+        return date.fromisoformat(self.day)
+
+
+def choose_all(path: Path, query: Query) -> list[Chosen]:
+    """The places of all hits as they are now, oldest first.
+
+    Raises:
+        as `search`.
+    """
+    with _reading(path) as db:
+        where = _where(db, query)
+        where.test(where.many)
+        what = f"r.day, r.recording_id, r.bytes, {_STATE} AS state"
+        sql = f"SELECT {what} FROM recordings r WHERE {' AND '.join(where.clauses)}"  # noqa: S608
+        rows = db.execute(f"{sql} ORDER BY coalesce(r.started_at, r.day), r.n", where.values)
+        return [Chosen(day, recording_id, size) for day, recording_id, size, _ in rows]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,128 @@
+"""A bundle in a folder. One that was interrupted has a mark; the next run continues it, and fetches no whole audio twice."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from archive.ahead import AT_ONCE
+from archive.records import ArchivedObject
+from archive.stores.store import Store
+from text.errors import UserError
+from workers.export.index import About
+from workers.export.target import BundleFile, Paths, Piece, assert_same
+
+MARK = ".unfinished"
+PART = ".part"
+
+
+class Folder:
+    """A folder that takes a bundle.
+
+    Args:
+        store: of the archive.
+        out: the folder, in which `begun` has found or put a mark.
+    """
+
+    at_once = AT_ONCE
+
+    def __init__(self, store: Store, out: Path) -> None:
+        self._store, self._out, self._paths = store, out, Paths()
+
+    def fetch(self, path: str, known: ArchivedObject) -> Piece:
+        """See `Target.fetch`. The file is in its place when this returns."""
+        target = self._out / path
+        piece = Piece(BundleFile(path, known.key, known.size, known.sha256), None)
+        if target.exists() and _sha256(target) == known.sha256:
+            return piece
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + PART)
+        digest = hashlib.sha256()
+        try:
+            with part.open("wb") as copy:
+                for chunk in self._store.read(known.key):
+                    digest.update(chunk)
+                    copy.write(chunk)
+            assert_same(known, digest.hexdigest())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return piece
+
+    def put(self, piece: Piece) -> None:
+        """See `Target.put`."""
+        self._paths.take(piece.file.path)
+        if piece.data is None:
+            return
+        target = self._out / piece.file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name[:200] + PART)
+        part.write_bytes(piece.data)
+        part.replace(target)
+
+    def finish(self) -> None:
+        """See `Target.finish`. What an earlier run left and this one did not confirm goes."""
+        for path in _files(self._out):
+            if path.relative_to(self._out).as_posix() not in self._paths and path.name != MARK:
+                path.unlink()
+        with suppress(FileNotFoundError):
+            (self._out / MARK).unlink()
+
+
+@contextmanager
+def begun(out: Path, about: About) -> Iterator[None]:
+    """Create the folder of a bundle with a mark, or find that an unfinished bundle in it is the same; for the block.
+
+    Raises:
+        UserError: the folder holds something else, or another export writes into it.
+        OSError: it cannot be written.
+    """
+    mark = {"archive_id": about.archive_id, "query": about.query}
+    if not out.exists():
+        out.mkdir(parents=True, mode=0o700)
+        part = out / f"{MARK}{PART}"
+        part.write_text(json.dumps(mark))
+        part.rename(out / MARK)
+    elif not (out / MARK).is_file():
+        raise UserError(f"{out} already exists; choose another folder with --out")
+    with open_locked(out / MARK) as file:
+        try:
+            known = json.load(file)
+        except ValueError:
+            known = None
+        if known != mark:
+            raise UserError(f"{out} holds an unfinished export of another search; choose another name with --out")
+        yield
+
+
+@contextmanager
+def open_locked(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that only its owner may read, or create it, and lock it against another export; for the block.
+
+    Raises:
+        UserError: another export has locked it.
+        OSError: it cannot be opened.
+    """
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{path}: another export writes it now; wait for it, or choose another --out") from None
+        yield file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(out: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(out):
+        for name in names:
+            yield Path(folder, name)
