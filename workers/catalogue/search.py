@@ -193,13 +193,13 @@ class Chosen(msgspec.Struct, frozen=True):
 
 
 def choose_all(path: Path, query: Query) -> list[Chosen]:
-    """The places of all hits as they are now, oldest first.
+    """The places of all hits as they are now, oldest first: for whoever sees everything.
 
     Raises:
         as `search`.
     """
     with _reading(path) as db:
-        where = _where(db, query)
+        where = _where(db, query, EVERYTHING)
         where.test(where.many)
         what = f"r.day, r.recording_id, r.bytes, {_STATE} AS state"
         sql = f"SELECT {what} FROM recordings r WHERE {' AND '.join(where.clauses)}"  # noqa: S608
