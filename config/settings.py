@@ -279,6 +279,14 @@ class Settings(BaseModel):
         "difference.",
         expected="a TOML file",
     )
+    retention_file: Path | None = _setting(
+        "CALLVAULT_RETENTION_FILE",
+        None,
+        same_in="nothing",
+        help="Retention rules. They count once `callvault retention apply` has written them into the archive; until then "
+        "a changed file is only reported.",
+        expected="a TOML file",
+    )
     quiet_hours: Annotated[QuietHours | None, BeforeValidator(read_quiet_hours)] = _setting(
         "CALLVAULT_QUIET_HOURS",
         None,

@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+from text.counts import many
+
 Unit = Literal["day", "month", "year"]
 
 _PERIOD = re.compile(r"(\d{1,6}) *(d|days?|w|weeks?|mo|months?|y|years?)", re.ASCII)
@@ -27,7 +29,7 @@ class Period(NamedTuple):
     unit: Unit
 
     def __str__(self) -> str:
-        return f"{self.number} {self.unit}{'s' * (self.number != 1)}"
+        return many(self.number, self.unit)
 
     def after(self, start: datetime, zone: tzinfo = UTC) -> datetime:
         """The end of the period, never earlier than it says.

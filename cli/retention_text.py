@@ -1,0 +1,202 @@
+"""What `callvault retention` prints: tables for a person, and the documents of `--json`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from archive.records import AppliedRules
+from cli.console import bold, in_columns, printable
+from text.counts import many
+from text.periods import zone_of
+from text.sizes import format_size
+from text.times import format_duration, format_instant, parse_instant
+from workers.retention.apply import Change, Difference
+from workers.retention.explain import Ending, Explanation
+from workers.retention.file import RulesFile
+from workers.retention.survey import Plan, Sum
+
+_WHAT = {("audio",): "audio", ("transcripts",): "transcripts", ("audio", "transcripts"): "audio, transcripts"}
+_LEAVES = {"metadata": "metadata", "hashes": "hashes only"}
+
+
+def grace_of(rules: AppliedRules) -> str:
+    """The grace of rules, as a person writes it."""
+    return format_duration(rules.grace_seconds) or "0s"
+
+
+def plan_as_json(plan: Plan, planned: Sequence[AppliedRules], now: datetime) -> dict[str, Any]:
+    """A plan as `--json` prints it."""
+    return {
+        "zone": planned[-1].zone if planned else "UTC",
+        "grace_seconds": planned[-1].grace_seconds if planned else None,
+        "now": format_instant(now),
+        "over": _sum(plan.over),
+        "kept_for_ever": _sum(plan.kept),
+        "lines": [msgspec.to_builtins(line) | _sum(plan.lines[line]) for line in sorted(plan.lines)],
+        "rules": [
+            msgspec.to_builtins(rule) | {"recordings": plan.by_rule[rule.name], "may_match": plan.doubtful[rule.name]}
+            for rule in (planned[-1].rules if planned else ())
+        ],
+        "looked_at": plan.looked_at,
+        "commit_records_read": plan.read,
+        "unreadable": plan.unreadable,
+    }
+
+
+def _sum(one: Sum) -> dict[str, Any]:
+    return {"recordings": one.recordings, "bytes": one.bytes, "held": one.held}
+
+
+def write_plan(plan: Plan, planned: Sequence[AppliedRules], *, is_in_force: bool) -> None:
+    """Print a plan for a person."""
+    if not planned:
+        _line("no retention rules are applied, and CALLVAULT_RETENTION_FILE is not set: everything is kept for ever")
+        return
+    rules = planned[-1]
+    since = f"in force as rules {rules.number}, applied by {printable(rules.by)} at {rules.at[:19]}Z"
+    state = since if is_in_force else "NOT in force; run `callvault retention apply`"
+    _line(f"{many(len(rules.rules), 'rule')}, {state}. Zone {rules.zone}, grace {grace_of(rules)}.")
+    if plan.lines:
+        _line("")
+        _table(("end", "rule", "goes", "stays", "recordings", "audio", "on hold"), _rows(plan))
+        _line("")
+    _line(f"past their end now: {_amount(plan.over)}")
+    _line(f"kept for ever: {_amount(plan.kept)}")
+    for rule in rules.rules:
+        if not plan.by_rule[rule.name] and plan.looked_at:
+            _line(f"rule {rule.name} decides about no recording; check its conditions")
+        if doubtful := plan.doubtful[rule.name]:
+            _line(
+                f"rule {rule.name} may match {many(doubtful, 'recording')} whose records do not say; it can only keep them longer"
+            )
+    if plan.unreadable:
+        line = "commit record cannot be read", "commit records cannot be read"
+        _line(f"{many(plan.unreadable, *line)}; those recordings are kept. Run `callvault verify`")
+
+
+def _rows(plan: Plan) -> Iterable[tuple[str, ...]]:
+    for line in sorted(plan.lines):
+        found = plan.lines[line]
+        size = format_size(found.bytes) if "audio" in line.goes else ""
+        held = str(found.held) if found.held else ""
+        yield line.when, line.rule, _WHAT[line.goes], _LEAVES[line.stays], str(found.recordings), size, held
+
+
+def write_source(looked_at: int, read: int, as_of: str | None) -> None:
+    """Print from what a plan or a difference was made."""
+    records = f", and {many(read, 'commit record')}" if read else ""
+    at = "" if as_of is None else f" as of {as_of[:19]}Z"
+    _line(f"from the catalogue{at}: {many(looked_at, 'recording')}{records}")
+
+
+def write_changes(
+    changed: Sequence[Change], found: Difference, new: AppliedRules, before: Sequence[AppliedRules]
+) -> None:
+    """Print what other rules change, for the person who is asked."""
+    for one in changed:
+        mark = "+" if one.before is None else "-" if one.after is None else "~"
+        _line(
+            f"{mark} {one.name}: {' -> '.join(_value(value) for value in (one.before, one.after) if value is not None)}"
+        )
+    if not before:
+        _line("These are the first rules: until now, everything is kept for ever.")
+    _line(f"goes earlier: {_amount(found.earlier)}")
+    _line(f"goes later, or stays for ever: {_amount(found.later)}")
+    if found.less_stays.recordings:
+        _line(f"leaves hashes only, and left the metadata before: {many(found.less_stays.recordings, 'recording')}")
+    _line(f"past its end once the grace ({grace_of(new)}) is over: {_amount(found.over)}")
+    if found.first is not None:
+        _line(f"the first of all ends at {format_instant(found.first)[:19]}Z")
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    shown = {name: one for name, one in value.items() if name != "name"}
+    return " ".join(
+        f"{name}={','.join(map(str, one)) if isinstance(one, list | tuple) else one}" for name, one in shown.items()
+    )
+
+
+def difference_as_json(changed: Sequence[Change], found: Difference) -> dict[str, Any]:
+    """What other rules change, as `--json` prints it."""
+    sums = {name: _sum(getattr(found, name)) for name in ("earlier", "later", "less_stays", "over")}
+    first = None if found.first is None else format_instant(found.first)
+    return {"changes": msgspec.to_builtins(changed)} | sums | {"first_end": first}
+
+
+def write_explanation(one: Explanation, other: Explanation | None, file: RulesFile | None) -> None:
+    """Print why a recording stays, or until when."""
+    if one.state == "erased":
+        _line(f"{one.recording_id}: erased; nothing is left to keep")
+        return
+    _line(bold(one.recording_id))
+    if one.counted_from is not None:
+        _line(f"counted from {_both(one.counted_from, one.zone)}, {one.counted_from_what}")
+    if not one.number:
+        _line("no retention rules are applied: it is kept for ever")
+    for term in one.terms:
+        _write_term(term, one.zone)
+    if one.number and one.kept_for_ever:
+        _line(f"{' and '.join(one.kept_for_ever)}: kept for ever; {_why_for_ever(one)}")
+    _write_rules(one)
+    for hold in one.holds:
+        what = "a hold on it" if hold.scope == "recording" else f"a hold on connection {hold.subject}"
+        _line(f"kept by {what}, whatever the rules say: {printable(str(hold))}")
+    if other is not None and file is not None:
+        _line(f"{file.path} differs from the rules in force; once applied:")
+        for term in other.terms:
+            _write_term(term, other.zone)
+        if other.kept_for_ever:
+            _line(f"{' and '.join(other.kept_for_ever)}: kept for ever")
+
+
+def _write_term(term: Ending, zone: str) -> None:
+    word = "may go since" if term.is_over else "stays until"
+    left = "; the commit record stays" if term.stays == "metadata" else "; only hashes stay"
+    _line(f"{' and '.join(term.goes)}: {word} {_both(term.ends_at, zone)}{left}")
+    _line(f"  because {term.why} (rules {term.number})")
+
+
+def _why_for_ever(one: Explanation) -> str:
+    names = {ruling.rule for ruling in one.rules if ruling.part in one.kept_for_ever and ruling.ends_at is None}
+    return f"by rule {' and '.join(sorted(names))}" if names else "no rule matches"
+
+
+def _write_rules(one: Explanation) -> None:
+    rows = []
+    for ruling in one.rules:
+        fit = f"may match: no {', '.join(ruling.missing)}" if ruling.missing else ruling.fit
+        rows.append(
+            (ruling.part, ruling.rule, fit, ruling.keep, "never" if ruling.ends_at is None else ruling.ends_at[:19])
+        )
+    if rows:
+        _table(("part", "rule", "fit", "keeps", "end (UTC)"), rows)
+        _line("of several rules, the longest counts")
+
+
+def _both(at: str, zone: str) -> str:
+    """An instant in the zone of the rules, and in UTC."""
+    local = parse_instant(at).astimezone(zone_of(zone))
+    utc = "" if zone == "UTC" else f" ({at[:19]}Z)"
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone}{utc}"
+
+
+def _amount(one: Sum) -> str:
+    held = f", {one.held} of them on hold" if one.held else ""
+    size = f", {format_size(one.bytes)} of audio" if one.bytes else ""
+    return f"{many(one.recordings, 'recording')}{size}{held}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    for n, text in enumerate(in_columns([head, *([printable(cell) for cell in row] for row in rows)])):
+        _line(text if n else bold(text))
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

@@ -1,0 +1,145 @@
+"""Why a recording stays, or until when: asked of the archive itself, as a disposal would ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from archive import layout
+from archive.archive import Archive
+from archive.facts import Fit, facts_of
+from archive.records import AppliedRules, UnreadableRecord
+from archive.retention import PARTS, Part, candidates, terms_of
+from text.errors import UserError
+from text.periods import zone_of
+from text.times import format_instant, utc_now
+from workers.catalogue.rows import Row
+from workers.deletion.kept import Holding, holds_on
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """When something of a recording may go.
+
+    Attributes:
+        goes, stays, rule, number, why: as of `archive.retention.Term`.
+        ends_at: ISO 8601, UTC.
+        ends_at_local: the same in the zone of the rules, with its offset.
+        is_over: whether that has passed, by this machine's clock.
+    """
+
+    goes: tuple[Part, ...]
+    stays: str
+    ends_at: str
+    ends_at_local: str
+    rule: str
+    number: int
+    why: str
+    is_over: bool
+
+
+class Ruling(msgspec.Struct, frozen=True):
+    """A rule of the last ones that may decide about a part; of each part the one that decides comes first.
+
+    Attributes:
+        fit: `matches`, `may match` or `default`.
+        missing: the fields that the record does not say, and the rule needs.
+        ends_at: by this rule alone: ISO 8601, UTC; None: never.
+    """
+
+    part: Part
+    rule: str
+    fit: Fit | str
+    missing: tuple[str, ...]
+    keep: str
+    ends_at: str | None
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What retention rules say of one recording.
+
+    Attributes:
+        state: `archived`, or `erased`: then nothing is left to keep.
+        counted_from: the instant from which its period counts: ISO 8601, UTC; and `counted_from_what`.
+        zone: where days, months and years are counted.
+        number: of the last applied rules; 0: nobody has applied any.
+        terms: what may go when; empty: all of it is kept for ever.
+        kept_for_ever: the parts that no rule ends.
+        rules: that may decide.
+        holds: that keep it whatever its rule says.
+    """
+
+    recording_id: str
+    state: str
+    counted_from: str | None
+    counted_from_what: str | None
+    zone: str
+    number: int
+    terms: list[Ending]
+    kept_for_ever: tuple[Part, ...]
+    rules: list[Ruling]
+    holds: list[Holding]
+
+
+def explained(archive: Archive, row: Row, applied: Sequence[AppliedRules]) -> Explanation:
+    """Explain what rules say of a recording; blocks.
+
+    Args:
+        archive: the archive.
+        row: the recording, as the catalogue knows it.
+        applied: all rules that people applied.
+
+    Raises:
+        UserError: its commit record cannot be read or is missing, so it is kept.
+        StoreError: the archive does not answer.
+    """
+    folder = layout.recording_folder(row.date, row.recording_id)
+    zone = applied[-1].zone if applied else "UTC"
+    number = applied[-1].number if applied else 0
+    try:
+        holds = holds_on(archive, folder, row.connection_id)
+        record = archive.commit_record(folder)
+        if record is None and archive.is_erased(folder):
+            return Explanation(row.recording_id, "erased", None, None, zone, number, [], (), [], holds)
+        if record is None:
+            raise UserError(f"{layout.commit_key(folder)}: missing; the recording is kept until it is restored")
+        records = [record, *archive.versions(folder)]
+    except UnreadableRecord as error:
+        raise UserError(f"{error}; the recording is kept until that is restored") from None
+    terms = terms_of(records, applied)
+    facts = max(map(facts_of, records), key=lambda one: one.ended_at)
+    rulings = [
+        Ruling(part, one.rule.name, one.fit, one.missing, one.rule.keep, _written(one.ends_at))
+        for part in PARTS
+        for one in (candidates(facts, applied[-1], part) if applied else ())
+    ]
+    ending = {part for term in terms for part in term.goes}
+    return Explanation(
+        recording_id=row.recording_id,
+        state="archived",
+        counted_from=format_instant(facts.ended_at),
+        counted_from_what=facts.counted_from,
+        zone=zone,
+        number=number,
+        terms=[
+            Ending(
+                goes=term.goes,
+                stays=term.stays,
+                ends_at=format_instant(term.ends_at),
+                ends_at_local=term.ends_at.astimezone(zone_of(zone)).isoformat(),
+                rule=term.rule,
+                number=term.number,
+                why=term.why,
+                is_over=term.ends_at <= utc_now(),
+            )
+            for term in terms
+        ],
+        kept_for_ever=tuple(part for part in PARTS if part not in ending),
+        rules=rulings,
+        holds=holds,
+    )
+
+
+def _written(at: datetime | None) -> str | None:
+    return None if at is None else format_instant(at)
