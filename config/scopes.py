@@ -29,7 +29,7 @@ class Scope:
 
     def __str__(self) -> str:
         parts = (("connection", self.connections), ("number", self.numbers))
-        return " and ".join(f"{noun}{'s' * (len(of) > 1)} {', '.join(of)}" for noun, of in parts if of)
+        return " and ".join(f"{noun if len(of) == 1 else noun + 's'} {', '.join(of)}" for noun, of in parts if of)
 
 
 @dataclass(frozen=True)
