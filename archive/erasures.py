@@ -1,31 +1,78 @@
-"""Which erasure records `callvault verify` accepts: a record explains missing objects, so its signature is checked.
+"""Which records of erasures and disposals `callvault verify` accepts: they explain missing objects, so each is checked.
 
-Older versions did not sign. Their records are accepted if a seal lists them that the archive had when it got its identity
-(`Identity.adopted_seals`).
+Its signature is checked, and a record that names a retention rule is checked against the rules that people applied.
+
+Older versions did not sign erasures. Their records are accepted if a seal lists them that the archive had when it got its
+identity (`Identity.adopted_seals`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Collection, Container
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from archive import kinds, layout
 from archive.archive import Archive
 from archive.problems import Problem, wrong
-from archive.readers import ERASURE
-from archive.records import Identity, UnreadableRecord
+from archive.readers import DISPOSAL, ERASURE, RecordReader
+from archive.records import Disposal, ErasedObject, Erasure, Identity, UnreadableRecord
+from archive.retention import read_applied
 from archive.seals import lines_of, read_link
 from archive.signers import check_signature
+from text.times import parse_instant
+
+
+class UnderRule(msgspec.Struct, frozen=True):
+    """A retention rule, and a day on which it disposed of something.
+
+    Attributes:
+        rule: its name.
+        rules_number: of the applied rules that have it.
+        day: of the disposal: UTC, ISO 8601.
+    """
+
+    rule: str
+    rules_number: int
+    day: str
+
+
+@dataclass
+class Removed:
+    """What records say is gone from a folder.
+
+    Attributes:
+        hashes: the SHA-256 of each object, by key.
+        says: the key of the record that says so, by the key of the object.
+        under: the rule, by the key of the object; an object that a person had erased is not in it.
+        problems: of these records.
+    """
+
+    hashes: dict[str, str] = field(default_factory=dict)
+    says: dict[str, str] = field(default_factory=dict)
+    under: dict[str, UnderRule] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def take(self, key: str, prefix: str, objects: Iterable[ErasedObject], under: UnderRule | None) -> None:
+        """Take in the objects that a record names; an earlier record of the same object stays."""
+        for one in objects:
+            if one.key.startswith(prefix) and one.key not in self.hashes:
+                self.hashes[one.key], self.says[one.key] = one.sha256, key
+                if under is not None:
+                    self.under[one.key] = under
 
 
 class Erasures:
-    """Reads the erasure records of an archive. Several threads use it.
+    """Reads the records of erasures and disposals of an archive. Several threads use it.
 
     Args:
         archive: the archive.
         identity: its identity; None if unknown.
-        trusted: raw public keys, one of which must have signed each erasure; None to check signatures alone.
+        trusted: raw public keys, one of which must have signed each record; None to check signatures alone.
     """
 
     def __init__(self, archive: Archive, identity: Identity | None, trusted: Collection[bytes] | None) -> None:
@@ -34,26 +81,78 @@ class Erasures:
         self._trusted = trusted
         self._lock = threading.Lock()
         self._adopted: dict[str, str] | None = None
+        self._rules: dict[int, frozenset[str]] | None = None
 
-    def read(self, folder: str, present: Container[str]) -> tuple[dict[str, str], list[Problem]]:
-        """The SHA-256 of each erased object of a folder by key, and the problems of its erasure record."""
-        key, signature = layout.erasure_key(folder), layout.erasure_signature_key(folder)
-        if key not in present:
-            alone = [Problem("unknown", signature, "a signature without an erasure record")]
-            return {}, alone if signature in present else []
+    def read(self, folder: str, present: Collection[str]) -> Removed:
+        """What the records of a folder say is gone, and the problems of these records.
+
+        Args:
+            folder: the folder of a recording.
+            present: its keys.
+        """
+        removed = Removed()
+        if (key := layout.erasure_key(folder)) in present:
+            self._read_record(folder, key, ERASURE, present, removed)
+        for key in disposals_in(folder, present):
+            self._read_record(folder, key, DISPOSAL, present, removed)
+        places = ((key, kinds.kind_of(key)) for key in present if key.endswith(".sig"))
+        for key in [key for key, kind in places if kind in (kinds.ERASURE_SIGNATURE, kinds.DISPOSAL_SIGNATURE)]:
+            if f"{key.removesuffix('.sig')}.json" not in present:
+                removed.problems.append(Problem("unknown", key, "a signature without its record"))
+        return removed
+
+    def _read_record(
+        self, folder: str, key: str, reader: RecordReader[Any], present: Collection[str], removed: Removed
+    ) -> None:
         data = self._archive.read_small(key) or b""
         try:
-            record = ERASURE.read(data, key)
+            record: Erasure | Disposal = reader.read(data, key)
         except UnreadableRecord as error:
-            return {}, [wrong(error)]
+            removed.problems.append(wrong(error))
+            return
         if not folder.endswith(f"/{layout.encode_name(record.recording_id)}/"):
-            return {}, [Problem("damaged", key, f"names another recording, {record.recording_id}")]
-        erased = {o.key: o.sha256 for o in record.objects if o.key.startswith(folder)}
+            removed.problems.append(Problem("damaged", key, f"names another recording, {record.recording_id}"))
+            return
+        if isinstance(record, Disposal) and key != layout.disposal_key(folder, record.number):
+            removed.problems.append(Problem("damaged", key, f"contains disposal {record.number}"))
+            return
+        removed.take(key, folder, record.objects, rule_of(record))
+        removed.problems += self._problems_of_rule(key, record)
+        signature = f"{key.removesuffix('.json')}.sig"
         if signature in present:
-            return erased, check_signature(self._archive, "erasure", signature, data, self._trusted)[1]
-        if self._trusted is None or self._is_older(key, data):
-            return erased, []
-        return erased, [Problem("erasure", key, "it has no signature, though CALLVAULT_SEAL_KEY is set")]
+            removed.problems += check_signature(self._archive, "erasure", signature, data, self._trusted)[1]
+        elif self._trusted is not None and not self._is_older(key, data):
+            what = "it has no signature, though CALLVAULT_SEAL_KEY is set"
+            removed.problems.append(Problem("erasure", key, what))
+
+    def _problems_of_rule(self, key: str, record: Erasure | Disposal) -> list[Problem]:
+        """Compare a record with the rules that people applied: the rule must be one of them, and its term over."""
+        under = rule_of(record)
+        if under is None:
+            return []
+        at = record.erased_at if isinstance(record, Erasure) else record.disposed_at
+        try:
+            is_early = parse_instant(at) < parse_instant(str(record.ended_at))
+        except ValueError:
+            return [Problem("damaged", key, "contains a time that cannot be read")]
+        if is_early:
+            return [Problem("erasure", key, f"disposed of at {at}, before the term ended at {record.ended_at}")]
+        rules = self._applied_rules()
+        if rules is not None and under.rule not in rules.get(under.rules_number, ()):
+            what = f"names the retention rule {under.rule!r} of applied rules {under.rules_number}, which the archive lacks"
+            return [Problem("erasure", key, what)]
+        return []
+
+    def _applied_rules(self) -> dict[int, frozenset[str]] | None:
+        """The names of the rules that people applied, by number; None if one cannot be read, which `verify` reports."""
+        with self._lock:
+            if self._rules is None:
+                try:
+                    applied = read_applied(self._archive)
+                except UnreadableRecord:
+                    return None
+                self._rules = {one.number: frozenset(rule.name for rule in one.rules) for one in applied}
+            return self._rules
 
     def _is_older(self, key: str, data: bytes) -> bool:
         """Whether an older version wrote the record, which could not sign."""
@@ -79,3 +178,56 @@ class Erasures:
         except UnreadableRecord:
             return {}
         return listed if identity is not None and before == identity.adopted_head else {}
+
+
+def disposals_in(folder: str, present: Iterable[str]) -> list[str]:
+    """Of the keys of a recording's folder those of the records of its disposals, in order."""
+    keys = [key for key in present if key.startswith(f"{folder}disposed/")]
+    return sorted(key for key in keys if kinds.kind_of(key) is kinds.DISPOSAL)
+
+
+def read_disposals(archive: Archive, folder: str, present: Iterable[str]) -> list[Disposal]:
+    """The records of the disposals of a recording, in order; blocks.
+
+    Args:
+        archive: the archive.
+        folder: the folder of the recording.
+        present: its keys.
+
+    Raises:
+        UnreadableRecord: one cannot be read.
+        StoreError: the store does not answer.
+    """
+    return [DISPOSAL.read(archive.read_small(key), key) for key in disposals_in(folder, present)]
+
+
+def disposed_keys(archive: Archive, folder: str, present: Iterable[str] | None = None) -> dict[str, Disposal]:
+    """The objects of a recording that were disposed of, each with the record that says so; blocks.
+
+    Args:
+        archive: the archive.
+        folder: the folder of the recording.
+        present: its keys; None: list them.
+
+    Raises:
+        UnreadableRecord, StoreError: as `read_disposals`.
+    """
+    keys = archive.keys_of(f"{folder}disposed/") if present is None else present
+    return {one.key: record for record in read_disposals(archive, folder, keys) for one in record.objects}
+
+
+def is_gone_on_record(archive: Archive, folder: str, key: str) -> bool:
+    """Whether the recording was erased, or this object of it was disposed of, so that nobody writes it again; blocks.
+
+    Raises:
+        UnreadableRecord, StoreError: as `read_disposals`.
+    """
+    return archive.is_erased(folder) or key in disposed_keys(archive, folder)
+
+
+def rule_of(record: Erasure | Disposal) -> UnderRule | None:
+    """The rule under which a record disposed of something; None if a person had it erased."""
+    if not isinstance(record.rule, str) or not isinstance(record.rules_number, int):
+        return None
+    at = record.erased_at if isinstance(record, Erasure) else record.disposed_at
+    return UnderRule(record.rule, record.rules_number, at[:10])

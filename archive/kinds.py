@@ -142,6 +142,14 @@ ERASURE = Kind(
     survives_erasure=True,
 )
 ERASURE_SIGNATURE = Kind(_FOLDER + "erased.sig", "after the erasure record", survives_erasure=True)
+DISPOSAL = Kind(
+    _FOLDER + "disposed/{number}.json",
+    "before a part of the recording is disposed of",
+    readers.DISPOSAL,
+    itemgetter("disposed_at"),
+    survives_erasure=True,
+)
+DISPOSAL_SIGNATURE = Kind(_FOLDER + "disposed/{number}.sig", "after that record", survives_erasure=True)
 IN_A_RECORDING = (
     AUDIO,
     COMMIT,
@@ -155,6 +163,8 @@ IN_A_RECORDING = (
     DECISION_COPY,
     ERASURE,
     ERASURE_SIGNATURE,
+    DISPOSAL,
+    DISPOSAL_SIGNATURE,
 )
 
 MEDIUM = Kind(f"media/{_DAY}{{media_name}}/{{sha256}}/content", "first")

@@ -146,6 +146,16 @@ def erasure_key(folder: str) -> str:
     return f"{folder}erased.json"
 
 
+def disposal_key(folder: str, number: int) -> str:
+    """The key of the record that parts of a recording were disposed of, while its commit record stays."""
+    return f"{folder}disposed/{number:08d}.json"
+
+
+def disposal_signature_key(folder: str, number: int) -> str:
+    """The key of the signature of such a record."""
+    return f"{folder}disposed/{number:08d}.sig"
+
+
 def seal_key(sequence: int, suffix: Literal["json", "sha256", "sig", "tsr"] = "json") -> str:
     """The key of a seal, its manifest, its signature or its time stamp."""
     return f"seals/{sequence:010d}.{suffix}"

@@ -14,6 +14,7 @@ from archive.records import (
     AppliedRules,
     CommitRecord,
     Damage,
+    Disposal,
     Duties,
     Erasure,
     Gone,
@@ -132,5 +133,6 @@ LOG_MESSAGE: RecordReader[LogMessageRecord] = RecordReader(LogMessageRecord, "a 
 RECEIPT: RecordReader[Receipt] = RecordReader(Receipt, "a receipt")
 MEDIA: RecordReader[MediaRecord] = RecordReader(MediaRecord, "a medium's record")
 ERASURE: RecordReader[Erasure] = RecordReader(Erasure, "a record of an erasure")
+DISPOSAL: RecordReader[Disposal] = RecordReader(Disposal, "a record of a disposal")
 SEAL: RecordReader[Seal] = RecordReader(Seal, "a seal")
 ANY_RECORD: RecordReader[dict[str, Any]] = RecordReader(dict[str, Any], "a record")

@@ -457,7 +457,10 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         objects: key, size and SHA-256 of each erased object.
         why: the reason, such as a request under GDPR article 17.
-        by: the person.
+        by: the person; of a disposal, the worker.
+        rule: the retention rule under which it was disposed of; absent if a person had it erased.
+        rules_number: the number of the applied rules that have this rule; likewise.
+        ended_at: when the term of that rule ended; ISO 8601, UTC; likewise.
     """
 
     schema: Literal["callvault.erasure/1"] = "callvault.erasure/1"
@@ -466,6 +469,9 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     by: str
     erased_at: str
+    rule: str | msgspec.UnsetType = msgspec.UNSET
+    rules_number: int | msgspec.UnsetType = msgspec.UNSET
+    ended_at: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ErasedObject(msgspec.Struct, frozen=True):
@@ -474,6 +480,35 @@ class ErasedObject(msgspec.Struct, frozen=True):
     key: str
     size: int
     sha256: str
+
+
+Part = Literal["audio", "transcripts"]  # of a recording, for which rules set terms
+
+
+class Disposal(msgspec.Struct, frozen=True, kw_only=True):
+    """`disposed/{number}.json`: parts of a recording that were disposed of; its commit record stays.
+
+    Attributes:
+        number: 1, 2 ... within the folder.
+        goes: the parts that the rules have disposed of by then.
+        objects: key, size and SHA-256 of each object that this disposal deletes.
+        why: the rule in one sentence.
+        by: the worker.
+        rule, rules_number, ended_at: as in `Erasure`.
+        disposed_at: ISO 8601, UTC.
+    """
+
+    schema: Literal["callvault.disposal/1"] = "callvault.disposal/1"
+    recording_id: str
+    number: int
+    goes: list[Part]
+    objects: list[ErasedObject]
+    why: str
+    by: str
+    rule: str
+    rules_number: int
+    ended_at: str
+    disposed_at: str
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
@@ -542,6 +577,7 @@ Record = (
     | LogMessageRecord
     | MediaRecord
     | Erasure
+    | Disposal
     | Seal
 )
 

@@ -104,7 +104,7 @@ def look(archive: Archive, key: str) -> Problem | None:
     """
     place = kinds.place_of(key)
     is_of_recording = place.recording_id != ""
-    if archive.store.stat(key) is None and not (is_of_recording and _is_erased(archive, place.folder)):
+    if archive.store.stat(key) is None and not (is_of_recording and _is_gone_on_record(archive, place.folder, key)):
         return Problem("missing", key, "not there")
     if is_of_recording:
         for deep in (False, True):  # the cheap check first
@@ -118,11 +118,11 @@ def look(archive: Archive, key: str) -> Problem | None:
     return _about(key, state.problems)
 
 
-def _is_erased(archive: Archive, folder: str) -> bool:
-    """Whether a recording has a valid erasure record."""
+def _is_gone_on_record(archive: Archive, folder: str, key: str) -> bool:
+    """Whether a recording has a valid erasure record, or a valid record of the disposal of this object."""
     keys = archive.keys_of(folder)
-    _, problems = Erasures(archive, known_identity(archive), None).read(folder, keys)
-    return layout.erasure_key(folder) in keys and not problems
+    gone = Erasures(archive, known_identity(archive), None).read(folder, keys)
+    return (layout.erasure_key(folder) in keys or key in gone.hashes) and not gone.problems
 
 
 def _about(key: str, problems: list[Problem]) -> Problem | None:

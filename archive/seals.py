@@ -14,6 +14,7 @@ import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import IO
@@ -25,7 +26,7 @@ from archive.ahead import ahead
 from archive.archive import Archive
 from archive.folder import folders_in
 from archive.proof import hash_object
-from archive.readers import COMMIT_RECORD, MEDIA, SEAL
+from archive.readers import COMMIT_RECORD, DISPOSAL, MEDIA, SEAL
 from archive.records import CommitRecord, Identity, Seal, UnreadableRecord, WrongObject
 from archive.stores.store import StoredObject
 from text.counts import many
@@ -330,7 +331,10 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
     except UnreadableRecord as error:
         raise CannotSeal(key, f"unreadable ({error}); run `callvault verify`") from None
     if layout.erasure_key(folder.prefix) not in folder.present:
+        disposed = _disposed_of(archive, folder)
         for key, (size, _) in known.items():
+            if key in disposed and key not in folder.present:
+                continue
             there = folder.present.get(key)
             if there is None or there.size != size:
                 what = "gone" if there is None else f"{many(there.size, 'byte')}, {size} in its record"
@@ -341,6 +345,16 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
             folder.records[key] = data
     folder.new = [key for key in folder.new if _add_line(archive, folder, key, known)]
     return folder
+
+
+def _disposed_of(archive: Archive, folder: SealedFolder) -> set[str]:
+    """The keys of a folder that records of disposals name; an unreadable record names none."""
+    found: set[str] = set()
+    for key in folder.present:
+        if kinds.kind_of(key) is kinds.DISPOSAL:
+            with suppress(UnreadableRecord):
+                found |= {one.key for one in DISPOSAL.read(archive.read_small(key), key).objects}
+    return found
 
 
 def _add_line(archive: Archive, folder: SealedFolder, key: str, known: dict[str, tuple[int, str]]) -> bool:

@@ -7,8 +7,8 @@ for each object that a record names; with `deep` it reads every byte.
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -17,7 +17,7 @@ import msgspec
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
-from archive.erasures import Erasures
+from archive.erasures import Erasures, Removed, UnderRule
 from archive.folder import Folder, commit_keys, folders_in, is_not_archived, read_folder
 from archive.identity import NoArchive, read_identity
 from archive.marks import ProvenMarks
@@ -45,6 +45,19 @@ class Earlier(msgspec.Struct, frozen=True):
     through: str
 
 
+class Disposed(msgspec.Struct):
+    """What one retention rule disposed of on one day.
+
+    Attributes:
+        under: the rule and the day.
+        recordings: of which it disposed, whole or in part; `objects`: how many of their objects.
+    """
+
+    under: UnderRule
+    recordings: int = 0
+    objects: int = 0
+
+
 class Verified(msgspec.Struct):
     """The result of a verification so far, from which a later run can resume.
 
@@ -52,8 +65,11 @@ class Verified(msgspec.Struct):
         checked_by: the number of objects by proof level, or by `mark`: an earlier run on this machine read the same bytes
             under the store's present mark.
         sealed_objects: objects that seals list, of recordings, media and log messages.
-        erased: sealed objects that an erasure record names.
-        erased_recordings: recordings with an erasure record.
+        erased: sealed objects that the record of an erasure names.
+        sealed_disposed: sealed objects that the record of a disposal names.
+        erased_recordings: recordings that a person had erased, with a record of it.
+        disposed_recordings: recordings of which a retention rule disposed, whole or in part, with a record of it.
+        disposed: the same by rule and day.
         not_archived: recordings with a record that they are not archived, and no commit record.
         waiting: objects that came after the seal of their day and wait for the next one.
         unsealed_objects: objects of days without a seal.
@@ -75,7 +91,10 @@ class Verified(msgspec.Struct):
     seals: int = 0
     sealed_objects: int = 0
     erased: int = 0
+    sealed_disposed: int = 0
     erased_recordings: int = 0
+    disposed_recordings: int = 0
+    disposed: list[Disposed] = []
     not_archived: int = 0
     waiting: int = 0
     unsealed_objects: int = 0
@@ -90,6 +109,16 @@ class Verified(msgspec.Struct):
     begun_at: str = ""
     saved_at: str = ""
     earlier: Earlier | None = None
+
+    def count_disposed(self, removed: Removed) -> None:
+        """Count what rules disposed of in one folder."""
+        self.disposed_recordings += bool(removed.under)
+        for under, objects in Counter(removed.under.values()).items():
+            found = next((one for one in self.disposed if one.under == under), None)
+            if found is None:
+                self.disposed.append(found := Disposed(under))
+            found.recordings += 1
+            found.objects += objects
 
     def resume(self) -> Verified:
         """The state with which the next run begins."""
@@ -139,6 +168,9 @@ class Checks:
         if self.marks is not None and is_new_mark and proven.proof.by == "read-back":
             self.marks.remember(proven)
         return proven.proof.by
+
+
+_SAY_WHAT_IS_GONE = (kinds.ERASURE, kinds.ERASURE_SIGNATURE, kinds.DISPOSAL, kinds.DISPOSAL_SIGNATURE)
 
 
 def count_recordings(archive: Archive, since: date | None, until: date | None) -> int:
@@ -192,6 +224,7 @@ def verify(
             state.recordings += not found.is_not_archived
             state.not_archived += found.is_not_archived
             state.erased_recordings += found.is_erased
+            state.count_disposed(found.removed)
             state.problems += found.problems
             state.objects += len(found.sizes)
             state.bytes += sum(found.sizes)
@@ -247,6 +280,7 @@ class _Found:
     problems: list[Problem] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     checked_by: list[str] = field(default_factory=list)
+    removed: Removed = field(default_factory=Removed)
     is_not_archived: bool = False
     is_erased: bool = False
 
@@ -259,11 +293,12 @@ def _check(checks: Checks, folder: Folder) -> _Found:
         return found
     found.is_not_archived = is_not_archived(folder.prefix, folder.objects)
     left = dict(folder.objects)
-    erased, found.problems = checks.erasures.read(folder.prefix, left)
-    commit_key = layout.commit_key(folder.prefix)
-    found.is_erased = commit_key in erased and commit_key not in left
-    left.pop(layout.erasure_key(folder.prefix), None)
-    left.pop(layout.erasure_signature_key(folder.prefix), None)
+    found.removed = checks.erasures.read(folder.prefix, left)
+    found.problems += found.removed.problems
+    erased, commit_key = found.removed.hashes, layout.commit_key(folder.prefix)
+    found.is_erased = commit_key in erased and commit_key not in {**left, **found.removed.under}
+    for key in [key for key in left if folder.places[key].kind in _SAY_WHAT_IS_GONE]:
+        del left[key]
     committed = set[str]()
     for key in commit_keys(folder.objects):
         del left[key]
@@ -276,7 +311,7 @@ def _check(checks: Checks, folder: Folder) -> _Found:
                 left.pop(layout.audio_key(place, audio_format), None)
             continue
         committed.add(place)
-        _check_objects(checks, folder, record, erased, found)
+        _check_objects(checks, folder, record, found)
         for known in record.objects:
             left.pop(known.key, None)
     found.problems += missing_record(folder.prefix, folder.objects, erased)
@@ -297,15 +332,14 @@ def missing_record(prefix: str, present: Collection[str], erased: Container[str]
     return []
 
 
-def _check_objects(
-    checks: Checks, folder: Folder, record: CommitRecord, erased: Mapping[str, str], found: _Found
-) -> None:
+def _check_objects(checks: Checks, folder: Folder, record: CommitRecord, found: _Found) -> None:
+    erased = found.removed.hashes
     for known in record.objects:
         found.sizes.append(known.size)
         is_there = known.key in folder.objects or known.is_adopted
         if not is_there and known.key in erased:
             if erased[known.key] != known.sha256:
-                found.problems.append(other_hash(folder.prefix, known.key, "commit record"))
+                found.problems.append(other_hash(found.removed, known.key, "commit record"))
             continue
         if not is_there:
             found.problems.append(Problem("missing", known.key, "named in the commit record, and not there"))
@@ -320,10 +354,10 @@ def _check_objects(
             found.problems.append(Problem("damaged", known.key, str(error)))
 
 
-def other_hash(prefix: str, key: str, record: str) -> Problem:
-    """The problem of an erasure record that names another hash."""
+def other_hash(removed: Removed, key: str, record: str) -> Problem:
+    """The problem of a record of an erasure or a disposal that names another hash."""
     what = f"names another SHA-256 for {key} than its {record} does"
-    return Problem("erasure", layout.erasure_key(prefix), what)
+    return Problem("erasure", removed.says[key], what)
 
 
 def _check_other(archive: Archive, folder: Folder, key: str, committed: Container[str]) -> list[Problem]:

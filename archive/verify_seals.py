@@ -18,7 +18,7 @@ from typing import Any
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
-from archive.erasures import Erasures
+from archive.erasures import Erasures, Removed
 from archive.folder import by_folder, commit_keys
 from archive.kinds import Place
 from archive.marks import ProvenMarks
@@ -39,6 +39,7 @@ _ON_ITS_WAY = timedelta(
 UNSEALED_SLACK = timedelta(
     hours=24
 )  # how much later than CALLVAULT_SEAL_AFTER a day's seal may come: Telnyx may be away
+_SIGNATURES = (kinds.ERASURE_SIGNATURE, kinds.DISPOSAL_SIGNATURE)
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
 
 
@@ -112,6 +113,7 @@ def _check_day(checks: Checks, state: Verified, day: date, links: list[Link], sh
             state.problems += found.problems
             state.sealed_objects += found.listed
             state.erased += found.erased
+            state.sealed_disposed += found.disposed
             state.waiting += found.waiting
             show(state)
     except UnreadableRecord as error:
@@ -136,19 +138,20 @@ def _folders(archive: Archive, day: date, links: list[Link]) -> Iterator[_Folder
 
 @dataclass
 class _Found:
-    """The result for one folder: its problems, and the number of objects listed, erased, and waiting for a seal."""
+    """The result for one folder: its problems, and how many objects are listed, erased, disposed of, and wait for a seal."""
 
     problems: list[Problem]
     listed: int = 0
     erased: int = 0
+    disposed: int = 0
     waiting: int = 0
 
 
 def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Found:
     archive, present, prefix = checks.archive, folder.present, folder.place.folder
     is_recording = folder.place.recording_id != ""
-    erased, problems = checks.erasures.read(prefix, present) if is_recording else ({}, [])
-    found = _Found(problems, len(folder.listed))
+    removed = checks.erasures.read(prefix, present) if is_recording else Removed()
+    found, erased = _Found([*removed.problems], len(folder.listed)), removed.hashes
     records = (key for key in present if (kind := kinds.kind_of(key)) is not None and kind.reader is not None)
     bytes_of = {key: archive.read_small(key) or b"" for key in records}
     named = _objects_of_records(prefix, bytes_of)
@@ -158,7 +161,9 @@ def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Fou
         elif key not in erased:
             found.problems.append(Problem("missing", key, "listed by a seal, and not there"))
         elif erased[key] != sha256:
-            found.problems.append(other_hash(prefix, key, "seal"))
+            found.problems.append(other_hash(removed, key, "seal"))
+        elif key in removed.under:
+            found.disposed += 1
         else:
             found.erased += 1
     found.problems += missing_record(prefix, present, erased) if is_recording else []
@@ -211,12 +216,13 @@ def _objects_of_records(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, Ar
 
 
 def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], reconciled: datetime) -> set[str]:
-    """Objects too recent for a seal: recent records, the objects that they name, and signatures of erasures."""
+    """Objects too recent for a seal: recent records, the objects that they name, and signatures beside records."""
     waiting = {key for key in unlisted if _is_recent(key, bytes_of.get(key, b""), reconciled)}
     records = {key: bytes_of[key] for key in waiting if key in bytes_of}
     waiting |= {key for key in _objects_of_records(prefix, records) if key in unlisted}
-    if layout.erasure_key(prefix) in bytes_of:  # its signature is checked, whenever it was made
-        waiting |= {layout.erasure_signature_key(prefix)} & set(unlisted)
+    for key in unlisted:  # a signature is checked, whenever it was made
+        if kinds.kind_of(key) in _SIGNATURES and f"{key.removesuffix('.sig')}.json" in bytes_of:
+            waiting.add(key)
     return waiting
 
 

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from archive.marks import ProvenMarks
-from archive.verify import Verified, count_recordings, verify
+from archive.verify import Disposed, Verified, count_recordings, verify
 from archive.verify_seals import count_seals, verify_seals
 from cli.console import open_console, print_json
 from cli.interrupt import stands
@@ -213,6 +213,8 @@ def _report(settings: Settings, options: Options, state: Verified, seconds: floa
         "archive_url": settings.archive_address,
         "recordings": state.recordings,
         "erased_recordings": state.erased_recordings,
+        "disposed_recordings": state.disposed_recordings,
+        "disposed": [_disposed(one) for one in _in_order(state)],
         "not_archived": state.not_archived,
         "objects": state.objects,
         "bytes": state.bytes,
@@ -223,7 +225,17 @@ def _report(settings: Settings, options: Options, state: Verified, seconds: floa
         "not_checked": _not_checked(settings, options, state),
     }
     if options.seals:
-        names = ("seals", "sealed_objects", "erased", "waiting", "void", "unsealed_objects", "signed_by", "unsigned")
+        names = (
+            "seals",
+            "sealed_objects",
+            "erased",
+            "sealed_disposed",
+            "waiting",
+            "void",
+            "unsealed_objects",
+            "signed_by",
+            "unsigned",
+        )
         report |= {name: getattr(state, name) for name in names}
         report |= {"signed": sum(state.signed_by.values()), "stamped": state.stamped}
         if options.head is not None:
@@ -246,15 +258,36 @@ def _print(settings: Settings, options: Options, state: Verified, seconds: float
     lines += [f"not checked: {line}" for line in _not_checked(settings, options, state)]
     verdict = f"{many(len(state.problems), 'problem')} found" if state.problems else "no problems found"
     lines += [_not_archived(state.not_archived)] if state.not_archived else []
-    erased = f" ({state.erased_recordings} erased, as recorded)" if state.erased_recordings else ""
+    lines += [_disposed_line(one) for one in _in_order(state)]
+    erased = _on_record(state.erased_recordings, state.disposed_recordings)
     counts = (
         f"{many(state.recordings, 'recording')}{erased}, {many(state.objects, 'object')}, {format_size(state.bytes)}"
     )
     if options.seals:
         counts += f", {many(state.seals, 'seal')} of {many(state.sealed_objects, 'object')}"
-        counts += f" ({state.erased} erased, as recorded)" if state.erased else ""
+        counts += _on_record(state.erased, state.sealed_disposed)
         counts += f", {many(state.waiting, 'object')} not sealed yet" if state.waiting else ""
     sys.stdout.write("\n".join([*lines, f"{counts}, {format_duration(seconds)}: {verdict}"]) + "\n")
+
+
+def _on_record(erased: int, disposed: int) -> str:
+    named = [f"{erased} erased"] if erased else []
+    named += [f"{disposed} disposed of"] if disposed else []
+    return f" ({', '.join(named)}, as recorded)" if named else ""
+
+
+def _in_order(state: Verified) -> list[Disposed]:
+    return sorted(state.disposed, key=lambda one: (one.under.day, one.under.rules_number, one.under.rule))
+
+
+def _disposed(one: Disposed) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(one.under), "recordings": one.recordings, "objects": one.objects}
+
+
+def _disposed_line(one: Disposed) -> str:
+    rule = f"rule {one.under.rule} of applied rules {one.under.rules_number}"
+    counts = f"{many(one.recordings, 'recording')}, {many(one.objects, 'object')}"
+    return f"disposed of under {rule} on {one.under.day}: {counts}, as recorded"
 
 
 def _not_archived(count: int) -> str:

@@ -30,6 +30,8 @@ IN_A_FOLDER = {
     "audio": r"(?:versions/([^/]+)/)?audio\.(?:wav|mp3)",
     "recording.json": r"(?:versions/([^/]+)/)?recording\.json",
     "erased.sig": r"erased\.sig",
+    "disposed": r"disposed/[0-9]{1,18}\.json",
+    "disposed.sig": r"disposed/[0-9]{1,18}\.sig",
     **{name: re.escape(name) for name in ("deleted.json", "gone.json", "not-archived.json", "erased.json")},
     **{name: rf"{name}/([^/]+)\.json" for name in ("transcriptions", "transcriptions-not-archived", "decisions")},
 }
@@ -96,6 +98,23 @@ SHAPES = {
             "why": str,
             "by": str,
             "erased_at": str,
+            "rule?": str,
+            "rules_number?": int,
+            "ended_at?": str,
+        }
+    },
+    "disposed": {
+        "callvault.disposal/1": {
+            "recording_id": str,
+            "number": int,
+            "goes": [{"audio", "transcripts"}],
+            "objects": [{"key": str, "size": int, "sha256": str}],
+            "why": str,
+            "by": str,
+            "rule": str,
+            "rules_number": int,
+            "ended_at": str,
+            "disposed_at": str,
         }
     },
     "transcriptions": {"callvault.transcription/1": {"transcription": dict}},
@@ -200,6 +219,7 @@ WRITTEN_AT = {  # the field with the time of writing
     "not-archived.json": "at",
     "transcriptions-not-archived": "at",
     "erased.json": "erased_at",
+    "disposed": "disposed_at",
     "decisions": "at",
     "log-messages": "first_seen_at",
 }
@@ -297,6 +317,7 @@ class Archive:
         named = ((escaped(path.relative_to(root).as_posix()), path) for path in sorted(paths))
         self.paths = {key: path for key, path in named if not key.startswith(".incoming/")}
         self.problems = {}
+        self.disposed = {}
         self.sha256 = functools.lru_cache(None)(self._sha256)
 
     def read(self, key):
@@ -348,14 +369,52 @@ def commit_keys(keys):
     return sorted((key for key in keys if kind_of(key) == "recording.json"), key=lambda key: ("/versions/" in key, key))
 
 
-def erased_of(archive, folder, recording_id, keys):
-    """The SHA-256 of the erased objects of a recording, by key."""
-    key = f"{folder}erased.json"
-    said = archive.record(key, "erased.json") if key in keys else None
-    if said and encoded(said["recording_id"]) != recording_id:
-        archive.problem("damaged", key, "names another recording")
-        said = None
-    return {row["key"]: row["sha256"] for row in said["objects"] if row["key"].startswith(folder)} if said else {}
+def gone_of(archive, folder, recording_id, keys):
+    """What was erased or disposed of: by key its SHA-256 and the key of the record that says so."""
+    gone = {}
+    records = [key for key in keys if kind_of(key) in ("erased.json", "disposed")]
+    for key in sorted(records, key=lambda one: (kind_of(one) == "disposed", one)):
+        said = archive.record(key, kind_of(key))
+        if not said:
+            continue
+        if encoded(said["recording_id"]) != recording_id:
+            archive.problem("damaged", key, "names another recording")
+        elif kind_of(key) == "disposed" and key != f"{folder}disposed/{said['number']:08d}.json":
+            archive.problem("damaged", key, "contains another disposal")
+        else:
+            rows = (row for row in said["objects"] if row["key"].startswith(folder))
+            gone = {row["key"]: (row["sha256"], key) for row in rows} | gone  # the first record of an object counts
+            check_rule(archive, key, said)
+    return gone
+
+
+def rule_names(archive, key):
+    """The names of the rules that a person applied; None if they cannot be read, which is a problem of its own."""
+    try:
+        return [row["name"] for row in json.loads(archive.read(key))["rules"]] if key in archive.paths else []
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def check_rule(archive, key, said):
+    """Check a disposal against the rules that people applied, and count it: its rule must exist, and its term be over."""
+    if "rule" not in said or "rules_number" not in said:
+        return
+    at, rule, number = said.get("disposed_at", said.get("erased_at")), said["rule"], said["rules_number"]
+    try:
+        if instant(at) < instant(said.get("ended_at")):
+            archive.problem("erasure", key, f"disposed of at {at}, before the term ended at {said['ended_at']}")
+    except ValueError:
+        archive.problem("damaged", key, "contains a time that cannot be read")
+        return
+    names = rule_names(archive, f"retention/{number:08d}.json")
+    if names is not None and rule not in names:
+        archive.problem(
+            "erasure", key, f"names the retention rule {rule!r} of applied rules {number}, which is missing"
+        )
+    counts = archive.disposed.setdefault((at[:10], number, rule), [0, 0])
+    counts[0] += 1
+    counts[1] += len(said["objects"])
 
 
 def check_recordings(archive):
@@ -365,7 +424,7 @@ def check_recordings(archive):
         if key.startswith("recordings/") and not home_of(key):
             archive.problem("unknown", key, "not a key of the archive format")
     for (folder, recording_id), keys in folders_of(archive.paths).items():
-        erased = erased_of(archive, folder, recording_id, keys)
+        erased = gone_of(archive, folder, recording_id, keys)
         all_erased |= erased
         left, committed = set(keys), set()
         for key in commit_keys(keys):
@@ -377,7 +436,7 @@ def check_recordings(archive):
             else:
                 committed.add(place)
                 left -= record["hashes"].keys()
-                check_objects(archive, folder, record["hashes"], erased)
+                check_objects(archive, record["hashes"], erased)
         own = f"{folder}recording.json"
         witnesses = {f"{folder}deleted.json", f"{folder}gone.json", *commit_keys(keys)}
         if own not in keys and own not in erased and witnesses & set(keys):
@@ -386,7 +445,8 @@ def check_recordings(archive):
                 own,
                 "the commit record is missing, but a receipt or a version beside it shows that it existed",
             )
-        left -= {f"{folder}erased.json"} | ({f"{folder}erased.sig"} if f"{folder}erased.json" in keys else set())
+        records = {key for key in keys if kind_of(key) in ("erased.json", "disposed")}
+        left -= records | {f"{key[:-5]}.sig" for key in records}
         for key in left:
             check_other(archive, folder, recording_id, key, committed)
     return all_erased
@@ -398,14 +458,14 @@ def count_not_archived(archive):
     return sum(not {f"{one}recording.json", f"{one}erased.json"} & archive.paths.keys() for one in folders)
 
 
-def check_objects(archive, folder, hashes, erased):
+def check_objects(archive, hashes, erased):
     """Check the objects of a commit record; a key that begins with a slash is outside the archive."""
     for key, sha256 in hashes.items():
         if key in archive.paths:
             if archive.sha256(key) != sha256:
                 archive.problem("damaged", key, "its commit record has another SHA-256")
-        elif key in erased and erased[key] != sha256:
-            archive.problem("erasure", f"{folder}erased.json", f"names another SHA-256 for {key}")
+        elif key in erased and erased[key][0] != sha256:
+            archive.problem("erasure", erased[key][1], f"names another SHA-256 for {key}")
         elif key not in erased and not key.startswith("/"):
             archive.problem("missing", key, "named in the commit record, but missing")
 
@@ -498,14 +558,13 @@ def check_days(archive, seals, erased):
             elif line:
                 archive.problem("seal-altered", manifest, "a line is not in the format of sha256sum")
     for key, sha256 in listed.items():
-        folder = "/".join(key.split("/")[:5])
         if key in archive.paths:
             if archive.sha256(key) != sha256:
                 archive.problem("damaged", key, "its seal has another SHA-256")
         elif key not in erased:
             archive.problem("missing", key, "listed by a seal, but missing")
-        elif erased[key] != sha256:
-            archive.problem("erasure", f"{folder}/erased.json", f"names another SHA-256 for {key}")
+        elif erased[key][0] != sha256:
+            archive.problem("erasure", erased[key][1], f"names another SHA-256 for {key}")
     unlisted = [key for key in archive.paths if key not in listed and day_of(key) in compared]
     records = (key for key in unlisted if key.endswith((".json", ".jsonl")))
     late = {key for key in records if came_lately(archive, key, compared[day_of(key)])}
@@ -514,7 +573,8 @@ def check_days(archive, seals, erased):
             record = archive.commit_record(key, folder, recording_id)
             late |= record["hashes"].keys() if record else set()
     for key in unlisted:
-        if key in late or (kind_of(key) == "erased.sig" and f"{key[:-4]}.json" in archive.paths):
+        is_signature = kind_of(key) in ("erased.sig", "disposed.sig")
+        if key in late or (is_signature and f"{key[:-4]}.json" in archive.paths):
             waiting += 1
         else:
             archive.problem("unlisted", key, "its day is sealed, and no seal lists it")
@@ -626,6 +686,9 @@ def main():
     sys.stderr.write(f"Seals list {listed} of {many(len(archive.paths), 'object')}; {waits} for the next seal. ")
     if not_archived := count_not_archived(archive):
         sys.stderr.write(f"Recorded as not archived, since Telnyx had no audio: {many(not_archived, 'recording')}. ")
+    for (day, number, rule), (records, objects) in sorted(archive.disposed.items()):
+        under = f"under rule {rule} of applied rules {number} on {day}"
+        sys.stderr.write(f"Disposed of {under}: {many(objects, 'object')}, by {many(records, 'record')}. ")
     sys.stderr.write(
         "Not checked: signatures, time stamps, and whether a whole recording is missing from a day without a seal.\n"
     )

@@ -46,6 +46,7 @@ from archive.stores import lines
 from archive.stores.adapter import InPiecesAdapter
 from archive.stores.next_part import parts_ahead
 from archive.stores.store import (
+    LEGAL_HOLD,
     Buffers,
     KeyExists,
     StoredObject,
@@ -54,6 +55,7 @@ from archive.stores.store import (
     StoreRefused,
     Written,
     errors_as,
+    latest_of,
     split_url,
 )
 from text.counts import many
@@ -211,13 +213,31 @@ class AzureStore:
         is_here = there.netloc == here.netloc and there.path.startswith(path)
         return Outside(unquote(there.path.removeprefix(path))).key if is_here else None
 
-    def erase(self, key: str) -> None:
-        """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period."""
+    def locked_until(self, key: str) -> datetime | None:
+        """See `Store.locked_until`."""
         try:
             with _store_errors(self._shown(key)):
-                self._blob(key).delete_blob(delete_snapshots="include")
+                found = self._blob(key).get_blob_properties()
+        except _Missing:
+            return None
+        if found.has_legal_hold:
+            return LEGAL_HOLD
+        return latest_of([getattr(found.immutability_policy, "expiry_time", None)])
+
+    def erase(self, key: str) -> None:
+        """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period."""
+        blob, is_versioned = self._blob(key), False
+        try:
+            with _store_errors(self._shown(key)):
+                is_versioned = bool(blob.get_blob_properties().version_id)
+                blob.delete_blob(delete_snapshots="include")
         except _Missing:
             pass
+        if is_versioned:  # then the deletion has only made the current version an earlier one
+            with _store_errors(self._shown(key)):
+                listed = self._container.list_blobs(name_starts_with=blob.blob_name, include=["versions"])
+                for version in [one.version_id for one in listed if one.name == blob.blob_name and one.version_id]:
+                    blob.delete_blob(version_id=version)
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. Azure removes staged blocks without a commit after a week."""

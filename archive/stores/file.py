@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -154,6 +155,10 @@ class FileStore:
 
     def key_of(self, url: str) -> str | None:
         """See `Store.key_of`. Telnyx cannot write to a folder."""
+        return None
+
+    def locked_until(self, key: str) -> datetime | None:
+        """See `Store.locked_until`. A folder has no locks."""
         return None
 
     def erase(self, key: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http.client import HTTPException
 from io import RawIOBase
 from typing import Any
@@ -33,6 +33,7 @@ from archive.stores import lines
 from archive.stores.adapter import InPiecesAdapter
 from archive.stores.next_part import parts_ahead
 from archive.stores.store import (
+    LEGAL_HOLD,
     Buffers,
     KeyExists,
     StoredObject,
@@ -41,6 +42,7 @@ from archive.stores.store import (
     StoreRefused,
     Written,
     errors_as,
+    latest_of,
     split_object_url,
     split_url,
 )
@@ -198,15 +200,29 @@ class GcsStore:
         bucket, name = split_object_url(url)
         return layout.Outside(name).key if url.startswith("gs://") and bucket == self._bucket.name else None
 
+    def locked_until(self, key: str) -> datetime | None:
+        """See `Store.locked_until`: of every generation."""
+        with _store_errors(self._shown(key)):
+            return latest_of(_lock_of(blob) for blob in self._generations(key))
+
+    def _generations(self, key: str) -> tuple[Any, ...]:
+        """Every generation of an object."""
+        name = self._name(key)
+        listed = self._client.list_blobs(
+            self._bucket, prefix=name, versions=True, timeout=self._timeout, retry=self._retry
+        )
+        return tuple(blob for blob in listed if blob.name == name)
+
     def erase(self, key: str) -> None:
         """See `Store.erase`. Deletes every generation; a bucket with soft delete keeps them for its own period."""
-        name = self._name(key)
         with _store_errors(self._shown(key), _DELETE):
-            listed = self._client.list_blobs(
-                self._bucket, prefix=name, versions=True, timeout=self._timeout, retry=self._retry
-            )
-            for blob in [blob for blob in listed if blob.name == name]:
-                self._bucket.delete_blob(name, generation=blob.generation, timeout=self._timeout, retry=self._retry)
+            for blob in self._generations(key):
+                self._bucket.delete_blob(
+                    blob.name, generation=blob.generation, timeout=self._timeout, retry=self._retry
+                )
+            left = len(self._generations(key))
+        if left:
+            raise StoreError(f"{self._shown(key)}: {many(left, 'version')} still there after their deletion")
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. GCS removes an unfinished resumable upload after a week."""
@@ -217,6 +233,13 @@ class GcsStore:
 
     def _shown(self, key: str) -> str:
         return f"gs://{self._bucket.name}/{self._name(key)}"
+
+
+def _lock_of(blob: Any) -> datetime | None:
+    """The end of the lock of one generation: by a hold, by its own retention, or by the bucket's policy."""
+    if blob.temporary_hold or blob.event_based_hold:
+        return LEGAL_HOLD
+    return latest_of((blob.retention.retain_until_time, blob.retention_expiration_time))
 
 
 def _is_passing(error: Exception) -> bool:

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from archive.layout import Outside
@@ -25,14 +26,17 @@ from archive.stores.s3_errors import Missing, OutOfRange, WriteUnderWay, says_un
 from archive.stores.s3_fallbacks import ChosenFallback, Fallback
 from archive.stores.s3_parts import Parts, probe_key
 from archive.stores.store import (
+    LEGAL_HOLD,
     Buffers,
     KeyExists,
     StoredObject,
     StoreError,
     StoreOptions,
     Written,
+    latest_of,
     split_object_url,
 )
+from text.counts import many
 
 _READ_BYTES = 256 * 1024
 _CONFLICT_TRIES = 5
@@ -154,24 +158,43 @@ class S3Store:
         bucket, name = split_object_url(url)
         return Outside(name).key if url.startswith("s3://") and bucket == self._bucket.bucket else None
 
-    def erase(self, key: str) -> None:
-        """See `Store.erase`. Deletes every version and delete marker, then the object itself."""
+    def locked_until(self, key: str) -> datetime | None:
+        """See `Store.locked_until`: of every version. It needs `s3:GetObjectRetention` and `s3:GetObjectLegalHold`."""
         client, place, name = self._bucket.client, self._bucket.at(key), self._bucket.name(key)
-        for version in self._versions_of(key):
+        ends: list[datetime | None] = []
+        for version in self._versions_of(key, markers=False) or (None,):
+            named = {} if version is None else {"VersionId": version}
+            try:
+                with store_errors(name):
+                    head = client.head_object(**place, **named)
+            except Missing:
+                continue
+            is_held = head.get("ObjectLockLegalHoldStatus") == "ON"
+            ends.append(LEGAL_HOLD if is_held else head.get("ObjectLockRetainUntilDate"))
+        return latest_of(ends)
+
+    def erase(self, key: str) -> None:
+        """See `Store.erase`. Deletes every version and delete marker; without versions, the object."""
+        client, place, name = self._bucket.client, self._bucket.at(key), self._bucket.name(key)
+        versions = self._versions_of(key)
+        for version in versions:
             with store_errors(name):
                 client.delete_object(**place, VersionId=version)
-        with store_errors(name):
-            client.delete_object(**place)
+        if not versions or self.stat(key) is not None:  # else this would only add a delete marker
+            with store_errors(name):
+                client.delete_object(**place)
+        if versions and (left := self._versions_of(key)):
+            raise StoreError(f"{name}: {many(len(left), 'version')} still there after their deletion")
 
-    def _versions_of(self, key: str) -> tuple[str, ...]:
-        """The versions and delete markers of an object; empty if the store does not keep versions."""
+    def _versions_of(self, key: str, *, markers: bool = True) -> tuple[str, ...]:
+        """The versions of an object, and its delete markers if wanted; empty if the store does not know versions."""
         bucket, name = self._bucket, self._bucket.at(key)["Key"]
         found: tuple[str, ...] = ()
         try:
             with store_errors(bucket.name(key)):
                 pages = bucket.client.get_paginator("list_object_versions").paginate(Bucket=bucket.bucket, Prefix=name)
                 for page in pages:
-                    both = (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+                    both = (*page.get("Versions", ()), *(page.get("DeleteMarkers", ()) if markers else ()))
                     found += tuple(version["VersionId"] for version in both if version["Key"] == name)
                     bucket.assert_goes_on(page, "NextKeyMarker", key)
         except StoreError as error:

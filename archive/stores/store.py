@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from text.errors import UserError
 from text.times import utc_now
 
 MIB = 1024 * 1024
+LEGAL_HOLD = datetime.max.replace(tzinfo=UTC)  # the end of a lock that a person must lift
 
 
 class StoreError(Exception):
@@ -156,8 +157,17 @@ class Store(Protocol):
     def key_of(self, url: str) -> str | None:
         """The key of an object from its URL (`s3://…`, `gs://…`, an Azure address); None if it is in another bucket."""
 
+    def locked_until(self, key: str) -> datetime | None:
+        """Until when a lock forbids to delete an object or one of its versions, UTC; None without a lock.
+
+        A legal hold has no end: it ends with `LEGAL_HOLD`.
+
+        Raises:
+            StoreRefused: the credentials may not read locks.
+        """
+
     def erase(self, key: str) -> None:
-        """Delete an object and all its versions for good. Only `callvault erase` calls it, with the owner's credentials.
+        """Delete an object and all its versions for good. Only erasures and disposals call it, with the owner's credentials.
 
         Raises:
             StoreRefused: the credentials lack the permission, or a lock forbids it.
@@ -177,6 +187,11 @@ def errors_as(translate: Callable[[Exception], Exception | None]) -> Iterator[No
         if translated is None:
             raise
         raise translated from error
+
+
+def latest_of(ends: Iterable[datetime | None]) -> datetime | None:
+    """The latest of the ends of some locks; None if none of them locks."""
+    return max((end for end in ends if end is not None), default=None)
 
 
 class Buffers:

@@ -144,18 +144,47 @@ class SmallArchive:
         )
         return folder + "not-archived.json"
 
-    def erase(self, folder: str, *, sha256: str | None = None, sign_with: SealKeys | None = None) -> str:
+    def erase(self, folder: str, *, sha256: str | None = None, sign_with: SealKeys | None = None, **more: Any) -> str:
         """Erase a recording; with another hash, as a forged record would."""
         keys = sorted(str(p.relative_to(self.root)) for p in (self.root / folder).rglob("*") if p.is_file())
         rows = [{"key": k, "size": (self.root / k).stat().st_size, "sha256": sha256 or self.sha256(k)} for k in keys]
         fields = {"schema": "callvault.erasure/1", "recording_id": folder.split("/")[4], "objects": rows}
-        data = self.write(
-            layout.erasure_key(folder), fields | {"why": "x", "by": "y", "erased_at": format_instant(utc_now())}
-        )
+        fields |= {"why": "x", "by": "y", "erased_at": format_instant(utc_now())} | more
+        keys = [key for key in keys if "/disposed/" not in key]
+        fields["objects"] = [row for row in rows if row["key"] in keys]
+        data = self.write(layout.erasure_key(folder), fields)
         if sign_with is not None:
             self.write(layout.erasure_signature_key(folder), sign_with.sign(data))
         self.remove(*keys)
         return layout.erasure_key(folder)
+
+    def rules(self, number: int = 1, **more: Any) -> str:
+        """Apply retention rules: everything goes after a day."""
+        rule = {"name": "default", "keep": "1 day"}
+        fields = {
+            "schema": "callvault.retention/1",
+            "number": number,
+            "rules": [rule],
+            "zone": "UTC",
+            "grace_seconds": 0,
+        }
+        fields |= {"file_sha256": "0" * 64, "by": "y", "at": format_instant(noon(FIRST))}
+        self.write(layout.retention_key(number), fields | more)
+        return layout.retention_key(number)
+
+    def dispose(self, folder: str, *names: str, number: int = 1, sign_with: SealKeys | None = None, **more: Any) -> str:
+        """Dispose of some objects of a recording, whose commit record stays; of its audio if no name is given."""
+        keys = [folder + name for name in names or ("audio.wav",)]
+        rows = [{"key": k, "size": (self.root / k).stat().st_size, "sha256": self.sha256(k)} for k in keys]
+        now = format_instant(utc_now())
+        fields = {"schema": "callvault.disposal/1", "recording_id": folder.split("/")[4], "number": number}
+        fields |= {"goes": ["audio"], "objects": rows, "why": "x", "by": "y", "rule": "default", "rules_number": 1}
+        fields |= {"ended_at": now, "disposed_at": now} | more
+        data = self.write(layout.disposal_key(folder, number), fields)
+        if sign_with is not None:
+            self.write(layout.disposal_signature_key(folder, number), sign_with.sign(data))
+        self.remove(*keys)
+        return layout.disposal_key(folder, number)
 
     def seal(self, days: int, *, only: Iterable[str] | None = None, void: str | None = None) -> int:
         """Seal what no seal lists of a day."""

@@ -13,7 +13,7 @@ from archive import kinds, layout
 from archive.archive import Archive
 from archive.decisions import all_holds, decisions_about, decisions_on, held_connections, standing_holds
 from archive.erase import what_is_left
-from archive.erasures import Erasures
+from archive.erasures import Erasures, Removed
 from archive.folder import folders_in, read_folder
 from archive.problems import advice_for
 from archive.register import look, read_register, record_damage
@@ -192,7 +192,7 @@ def test_everything_that_reads_the_archive_has_an_answer(odd: tuple[Archive, lis
     assert standing_holds(decisions_on(archive, FOLDER)), "a key under decisions/ may be a hold"
     assert archive.versions(FOLDER) == []
     assert set(what_is_left(archive, FOLDER)) >= {key for key in keys if key.startswith(FOLDER)}
-    assert Erasures(archive, None, None).read(FOLDER, archive.keys_of(FOLDER)) == ({}, [])
+    assert Erasures(archive, None, None).read(FOLDER, archive.keys_of(FOLDER)) == Removed()
     sealed = SealedRecordings(archive)
     chain = Chain(archive)
     chain.refresh()

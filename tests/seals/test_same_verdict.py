@@ -385,6 +385,55 @@ def what_only_looks_like_an_access_log(one: SmallArchive) -> set[tuple[str, str]
     return {("unlisted", key) for key in keys}
 
 
+def parts_disposed_of_under_a_rule_one_after_the_other(one: SmallArchive) -> set[tuple[str, str]]:
+    one.rules()
+    folder, other = one.folder(5, "5-one"), one.folder(7, "7-one")
+    one.dispose(folder)
+    one.seal(5)
+    one.dispose(folder, "transcriptions/first.json", number=2)
+    one.dispose(other, "transcriptions/first.json")
+    one.erase(other)
+    return set()
+
+
+def a_disposal_that_names_another_hash(one: SmallArchive) -> set[tuple[str, str]]:
+    one.rules()
+    folder = one.folder(5, "5-one")
+    rows = [{"key": f"{folder}audio.wav", "size": 1, "sha256": "0" * 64}]
+    return {("erasure", one.dispose(folder, objects=rows))}
+
+
+def disposals_that_no_rule_explains(one: SmallArchive) -> set[tuple[str, str]]:
+    one.rules()
+    early: dict[str, Any] = {"ended_at": format_instant(utc_now() + timedelta(days=1))}
+    return {
+        ("erasure", one.dispose(one.folder(5, "5-one"), rule="short")),
+        ("erasure", one.dispose(one.folder(5, "5-two"), rules_number=2)),
+        ("erasure", one.dispose(one.folder(7, "7-one"), **early)),
+        ("erasure", one.erase(one.folder(7, "7-two"), rule="short", rules_number=1, ended_at="2020-01-01T00:00:00Z")),
+    }
+
+
+def disposals_that_are_not_what_they_should_be(one: SmallArchive) -> set[tuple[str, str]]:
+    one.rules()
+    folder = one.folder(5, "5-one")
+    of_another = one.dispose(one.folder(7, "7-one"), recording_id="x")
+    elsewhere = one.dispose(one.folder(7, "7-two"), number=3)
+    moved = (one.root / elsewhere).rename(one.root / one.folder(7, "7-two") / "disposed" / "00000004.json")
+    one.write(f"{folder}disposed/00000001.json", b"{}")
+    one.write(f"{folder}disposed/00000002.sig", b"x")
+    return {
+        ("damaged", of_another),
+        ("missing", one.folder(7, "7-one") + "audio.wav"),
+        ("damaged", str(moved.relative_to(one.root))),
+        ("missing", one.folder(7, "7-two") + "audio.wav"),
+        ("damaged", f"{folder}disposed/00000001.json"),
+        ("unlisted", f"{folder}disposed/00000001.json"),
+        ("unknown", f"{folder}disposed/00000002.sig"),
+        ("unlisted", f"{folder}disposed/00000002.sig"),
+    }
+
+
 CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     nothing,
     originals_deleted_after_the_seal,
@@ -409,6 +458,10 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     an_erasure_that_does_not_name_the_commit_record,
     an_erasure_of_another_recording,
     a_lawful_erasure,
+    parts_disposed_of_under_a_rule_one_after_the_other,
+    a_disposal_that_names_another_hash,
+    disposals_that_no_rule_explains,
+    disposals_that_are_not_what_they_should_be,
     a_void_seal,
     what_only_a_void_seal_lists,
     the_manifest_of_a_void_seal_altered,

@@ -84,7 +84,7 @@ def _doubt(runtime: Runtime, folder: str) -> Damaged | None:
     """
     archive, settings = runtime.archive, runtime.settings
     trusted = None if settings.seal_key is None else open_seal_keys(settings).trusted
-    _, problems = Erasures(archive, archive.identity, trusted).read(folder, archive.keys_of(folder))
+    problems = Erasures(archive, archive.identity, trusted).read(folder, archive.keys_of(folder)).problems
     if problems:
         return Damaged(problems[0].key, problems[0].what)
     if (why := why_held(decisions_on(archive, folder))) is not None and what_is_left(archive, folder):

@@ -1,0 +1,241 @@
+"""Disposes of a recording, or parts of it, whose retention rule has ended: the record first, then every version of each object.
+
+If the commit record stays, `disposed/{number}.json` records what goes; if nothing but hashes stays, `erased.json` does, as in an
+erasure on request. Everything here blocks. Whether a recording may go is decided in `workers/disposal/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from archive import kinds, layout
+from archive.archive import Archive, ArchiveConflict
+from archive.erasures import read_disposals
+from archive.folder import Folder, commit_keys, read_folder
+from archive.kinds import Kind
+from archive.proof import Damaged, hash_object
+from archive.readers import COMMIT_RECORD, ERASURE
+from archive.records import ArchivedObject, Disposal, ErasedObject, Erasure, Part
+from archive.stores.store import StoreError
+from text.times import format_instant, utc_now
+
+if TYPE_CHECKING:
+    from archive.signatures import SealKeys
+
+_PARTS: dict[Part, tuple[Kind, ...]] = {
+    "audio": (kinds.AUDIO, kinds.VERSION_AUDIO),
+    "transcripts": (kinds.TRANSCRIPTION,),
+}
+_LAST = (None, kinds.VERSION, kinds.COMMIT)  # the order of deletion: what decides about a second run goes last
+
+
+@dataclass(frozen=True)
+class Due:
+    """What the rules dispose of now.
+
+    Attributes:
+        goes: the parts.
+        keeps_record: whether the commit record stays; else nothing but hashes does.
+        rule: the name of the rule.
+        rules_number: the number of the applied rules that have it.
+        ended_at: when its term ended, UTC.
+        why: one sentence.
+    """
+
+    goes: tuple[Part, ...]
+    keeps_record: bool
+    rule: str
+    rules_number: int
+    ended_at: datetime
+    why: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A disposal that is done.
+
+    Attributes:
+        records: its records, this run's or those of an earlier one that this run finished, by their keys.
+        objects: what this run deleted.
+    """
+
+    records: dict[str, Erasure | Disposal]
+    objects: list[ErasedObject]
+
+
+class NotSealed(Exception):
+    """No seal lists an object yet, so nothing would show what it was; the text names it."""
+
+
+class Locked(Exception):
+    """The store locks an object.
+
+    Attributes:
+        key: of the object.
+        until: the end of the lock, UTC.
+    """
+
+    def __init__(self, key: str, until: datetime) -> None:
+        super().__init__(f"{key}: the store locks it until {format_instant(until)}")
+        self.key = key
+        self.until = until
+
+
+def keys_to_go(folder: Folder, due: Due) -> list[str]:
+    """The keys of a folder that go, in the order of their deletion."""
+    gone = {kind for part in due.goes for kind in _PARTS[part]}
+
+    def goes(kind: Kind | None) -> bool:
+        return kind in gone if due.keeps_record else kind is None or not kind.survives_erasure
+
+    def order(key: str) -> tuple[int, str]:
+        kind = folder.places[key].kind
+        return _LAST.index(kind) if kind in _LAST else 0, key
+
+    return sorted((key for key, place in folder.places.items() if goes(place.kind)), key=order)
+
+
+def dispose(
+    archive: Archive,
+    prefix: str,
+    due: Due,
+    sealed: Mapping[str, str],
+    by: str,
+    keys: SealKeys | None = None,
+    ask: Callable[[Iterable[str]], None] = lambda _: None,
+) -> Done:
+    """Dispose of a recording, or of parts of it; a second run finishes an interrupted one.
+
+    Args:
+        archive: the archive.
+        prefix: the folder of the recording.
+        due: what goes, and under which rule.
+        sealed: the SHA-256 of each object of its day that seals list, by key.
+        by: who does it, for the record.
+        keys: the keys that sign the record; None to leave it unsigned, which `verify` reports.
+        ask: called with the keys that go, in the last moment before the record is written; an exception of it stops the
+            disposal, and nothing is written or deleted.
+
+    Raises:
+        NotSealed, Locked: it must wait; nothing was written or deleted.
+        Damaged, UnreadableRecord: the recording is not what its seal says; nothing was written or deleted.
+        StoreError: the store is away, may not delete, or did not take the record.
+    """
+    folder = read_folder(archive.store, prefix)
+    going = keys_to_go(folder, due)
+    standing = _records_of(archive, folder)
+    named = {one.key: one for record in standing.values() for one in record.objects}
+    rows = {key: row for key, row in _rows(archive, folder, going).items() if _is_as_sealed(key, row, sealed, named)}
+    ask(going)
+    new = [row for key, row in rows.items() if key not in named]
+    if new and not (not due.keeps_record and layout.erasure_key(prefix) in standing):
+        key, record = _record_of(folder, due, new, by)
+        _put(archive, key, record)
+        standing[key] = record
+    if keys is not None:
+        _sign(archive, standing, keys)
+    for key in going:
+        archive.store.erase(key)
+    if left := [key for key in going if archive.store.stat(key) is not None]:
+        raise StoreError(f"{left[0]}: deleted, and still there")
+    return Done(standing, [rows[key] for key in going])
+
+
+def _records_of(archive: Archive, folder: Folder) -> dict[str, Erasure | Disposal]:
+    """The records of erasure and disposal that a folder holds, by key."""
+    disposals = read_disposals(archive, folder.prefix, folder.objects)
+    found: dict[str, Erasure | Disposal] = {layout.disposal_key(folder.prefix, one.number): one for one in disposals}
+    if (key := layout.erasure_key(folder.prefix)) in folder.objects:
+        found[key] = ERASURE.read(archive.read_small(key), key)
+    return found
+
+
+def _rows(archive: Archive, folder: Folder, going: Iterable[str]) -> dict[str, ErasedObject]:
+    """The hash and size of each object that goes: audio by its commit record, which was proven; anything else by its bytes."""
+    known: dict[str, ArchivedObject] = {}
+    for key in commit_keys(folder.objects):
+        record = COMMIT_RECORD.read(archive.read_small(key), key)
+        known |= {one.key: one for one in record.objects if one.key not in known}
+    found = {}
+    for key in going:
+        size, proven = folder.objects[key].size, known.get(key)
+        if proven is not None and proven.size != size:
+            raise Damaged(key, f"{size} bytes in the store, {proven.size} in its commit record")
+        sha256 = _hash(archive, folder, key) if proven is None else proven.sha256
+        found[key] = ErasedObject(key, size, sha256)
+    return found
+
+
+def _hash(archive: Archive, folder: Folder, key: str) -> str:
+    kind = folder.places[key].kind
+    try:
+        if kind is not None and kind.reader is not None:
+            return hashlib.sha256(archive.read_small(key) or b"").hexdigest()
+        return hash_object(archive.store, key)
+    except KeyError:
+        raise Damaged(key, "listed, and then not there") from None
+
+
+def _is_as_sealed(key: str, row: ErasedObject, sealed: Mapping[str, str], named: Mapping[str, ErasedObject]) -> bool:
+    """Check an object that goes against its seal, and against an earlier record of its disposal; True.
+
+    Raises:
+        NotSealed: no seal lists it.
+        Damaged: it is another object than the one that was sealed, or recorded.
+    """
+    if key not in sealed:
+        raise NotSealed(f"{key}: no seal lists it yet")
+    if sealed[key] != row.sha256:
+        raise Damaged(key, f"has SHA-256 {row.sha256}, its seal says {sealed[key]}")
+    if key in named and named[key].sha256 != row.sha256:
+        raise Damaged(key, f"has SHA-256 {row.sha256}, the record of its disposal says {named[key].sha256}")
+    return True
+
+
+def _record_of(folder: Folder, due: Due, rows: list[ErasedObject], by: str) -> tuple[str, Erasure | Disposal]:
+    at, ended_at = format_instant(utc_now()), format_instant(due.ended_at)
+    if not due.keeps_record:
+        return layout.erasure_key(folder.prefix), Erasure(
+            recording_id=folder.recording_id,
+            objects=rows,
+            why=due.why,
+            by=by,
+            erased_at=at,
+            rule=due.rule,
+            rules_number=due.rules_number,
+            ended_at=ended_at,
+        )
+    places = (place for place in folder.places.values() if place.kind is kinds.DISPOSAL)
+    number = 1 + max((int(place.name) for place in places), default=0)
+    return layout.disposal_key(folder.prefix, number), Disposal(
+        recording_id=folder.recording_id,
+        number=number,
+        goes=list(due.goes),
+        objects=rows,
+        why=due.why,
+        by=by,
+        rule=due.rule,
+        rules_number=due.rules_number,
+        ended_at=ended_at,
+        disposed_at=at,
+    )
+
+
+def _put(archive: Archive, key: str, record: Erasure | Disposal) -> None:
+    """Write the record; raises StoreError if another process has just written one under the same key."""
+    try:
+        archive.put_record(key, record)
+    except ArchiveConflict:
+        raise StoreError(f"{key}: another process has just written it; the next run looks again") from None
+
+
+def _sign(archive: Archive, records: Mapping[str, Erasure | Disposal], keys: SealKeys) -> None:
+    """Sign the records that rules disposed under; the one of a person is signed by `callvault erase --sign`."""
+    for key, record in records.items():
+        signature = f"{key.removesuffix('.json')}.sig"
+        if isinstance(record.rule, str) and archive.store.stat(signature) is None:
+            archive.put(signature, keys.sign(archive.read_small(key) or b""), "application/octet-stream")
