@@ -78,7 +78,7 @@ class _Ruled(NamedTuple):
 
 
 def read_applied(archive: Archive) -> list[AppliedRules]:
-    """All rules that people applied, the first first: one listing, and a read of each new object; blocks.
+    """All rules that people applied, the first first: one listing, and a read of each object; blocks.
 
     Returns:
         An empty list if nobody has applied any: then everything is kept for ever.
@@ -92,7 +92,7 @@ def read_applied(archive: Archive) -> list[AppliedRules]:
     for stored in archive.store.list(layout.RETENTION):
         if kinds.kind_of(stored.key) is not kinds.RETENTION:
             raise UnreadableRecord(stored.key, "not a key of retention rules; move it out of the archive")
-        rules = APPLIED_RULES.read(archive.read_once(stored.key), stored.key)
+        rules = APPLIED_RULES.read(archive.read_small(stored.key), stored.key)
         found[rules.number] = rules
     for number in range(1, max(found, default=0)):
         if number not in found:

@@ -40,11 +40,12 @@ from text.sizes import format_size
 from text.times import format_duration, utc_now
 from workers.alerts.delivery import NotDelivered, deliver_once
 from workers.alerts.kinds import KINDS
-from workers.conditions import known_conditions
+from workers.conditions import CONDITIONS, known_conditions
 from workers.keys import DOCTOR
 from workers.queue.backlog import used_share
 from workers.queue.binding import bound_to
 from workers.queue.script import server_seconds
+from workers.retention.watch import state_of_rules
 from workers.running import differences, read_running
 from workers.runtime import open_archive
 
@@ -333,6 +334,20 @@ async def _place(settings: Settings, redis: Any) -> str:
     return "the archive and the originals are at different providers"
 
 
+async def _retention(settings: Settings, redis: Any) -> str:
+    """Compare the retention rules in force with the file."""
+    try:
+        archive = await asyncio.to_thread(open_archive, settings)
+        state = await asyncio.to_thread(state_of_rules, archive, settings.retention_file)
+    except (StoreError, UserError):
+        raise Noted("skipped: the archive cannot be opened", "fix the archive first") from None
+    if state.unreadable is not None:
+        raise Wrong(state.unreadable, CONDITIONS["retention-unreadable"].advice)
+    if state.differs is not None:
+        raise Noted(state.differs, CONDITIONS["retention-differs"].advice)
+    return f"rules {state.number} are in force" if state.number else "none; everything is kept for ever"
+
+
 async def _disk(settings: Settings, redis: Any) -> str:
     free = {name: await asyncio.to_thread(free_bytes, path) for name, path in folders_of(settings).items()}
     for name, count in free.items():
@@ -427,6 +442,7 @@ CHECKS: dict[str, Check] = {
     "archive's rights": _delete_denied,
     "archive's place": _place,
     "Redis' archive": _binding,
+    "retention rules": _retention,
     "disk": _disk,
     "alerts": _alerts,
     "ops pages": _ops,

@@ -27,6 +27,7 @@ from workers.keys import TURN
 from workers.queue.backlog import backlog
 from workers.queue.binding import AnotherArchive
 from workers.reconcile.reconcile import start_reconciles
+from workers.retention.watch import watch_rules
 from workers.runtime import Runtime
 from workers.seals.signing import complete_seals
 from workers.seals.unsealed import start_seals
@@ -83,6 +84,7 @@ TURNS = (
     Turn(complete_seals, 10, _HOUR),
     Turn(mirror_log_messages, 60, _HOUR),
     Turn(move_access_log, 60, _HOUR),
+    Turn(watch_rules, 60),
     Turn(watch_connections, 60, _HOUR, needs_archive=False),
     Turn(archive_media, 60, _HOUR),
     Turn(refresh_names, 600, needs_archive=False),

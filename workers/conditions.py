@@ -21,7 +21,16 @@ from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion.schedule import DeletionSchedule
 from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import FAILURE_CLASSES, advice_of
-from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
+from workers.keys import (
+    CLOCKS,
+    LIVE_DUTIES,
+    NO_WORKER,
+    QUEUES,
+    RETENTION_DIFFERS,
+    RETENTION_UNREADABLE,
+    WORKER,
+    WORKER_ENDED,
+)
 from workers.queue.backlog import EVENTS_SHARE, backlog, used_share
 from workers.queue.script import AsyncRedis, server_seconds
 from workers.running import Running, differing_settings, read_running, versions
@@ -168,6 +177,18 @@ CONDITIONS: dict[str, Row] = {
         "Days waiting for their seal",
         "days wait too long for their seal",
         "run `callvault status` to see what each day waits for, and fix that",
+    ),
+    "retention-unreadable": Row(
+        "warning",
+        "Retention rules cannot be read",
+        "the retention rules in the archive cannot be read, so nothing may be disposed of",
+        "restore the object from a copy of the archive; run `callvault verify`",
+    ),
+    "retention-differs": Row(
+        "warning",
+        "Retention rules not applied",
+        "the file of retention rules differs from the rules in force, which count until somebody applies the file",
+        "run `callvault retention plan` to see what the file means, then `callvault retention apply`, or mend the file",
     ),
     "settings-differ": Row(
         "warning",
@@ -322,6 +343,16 @@ def _instant(seconds: float) -> str:
     return format_instant(datetime.fromtimestamp(seconds, UTC))
 
 
+async def _retention(at: _Moment) -> list[Condition]:
+    kinds = ("retention-unreadable", "retention-differs")
+    notes = await at.redis.mget(RETENTION_UNREADABLE, RETENTION_DIFFERS)
+    return [
+        condition(kind, note.decode("utf-8", "replace"))
+        for kind, note in zip(kinds, notes, strict=True)
+        if note is not None
+    ]
+
+
 async def _settings_differ(at: _Moment) -> list[Condition]:
     found = differing_settings(at.running)
     return [
@@ -349,6 +380,7 @@ _LOOKS: Sequence[Look] = (
     _dead_letters,
     _deletion_paused,
     _unsealed,
+    _retention,
     _settings_differ,
     _versions_differ,
 )

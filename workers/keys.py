@@ -102,6 +102,8 @@ SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quar
 SESSION = "callvault:session:"  # + hash of its secret: who signed in at the OpenID provider, encrypted with that secret
 SESSION_CHECK = "callvault:session-check:"  # + the same: a receiver asks the provider about it now
 API_TOKENS_CHANGED = "callvault:api-tokens-changed"  # counts the API tokens that were made or revoked
+RETENTION_UNREADABLE = "callvault:retention-unreadable"  # why the retention rules in force cannot be read
+RETENTION_DIFFERS = "callvault:retention-differs"  # how the file of retention rules differs from those in force
 # + archive id: list: lines of the access log that no object of the archive holds yet; "": Redis belonged to no archive.
 ACCESS_WAITING = "callvault:access:"
 ACCESS_BATCH = "callvault:access-batch:"  # + archive id: list: key of the object that a worker writes, then its lines
@@ -138,6 +140,8 @@ OF_AN_ARCHIVE = (
     LOG_MESSAGES,
     LAST,
     WITNESSED_HEAD,
+    RETENTION_UNREADABLE,
+    RETENTION_DIFFERS,
 )
 # When a task runs next: at once, with another archive.
 TIMES_OF_AN_ARCHIVE = (

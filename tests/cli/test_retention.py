@@ -154,6 +154,19 @@ def test_explain_reads_the_archive_and_names_what_holds_a_recording(here: dict[s
     assert "Europe/Berlin (" in lines
 
 
+def test_the_doctor_says_whether_the_file_is_in_force(here: dict[str, str]) -> None:
+    def row() -> tuple[bool, str]:
+        checks = json.loads(run_callvault(["doctor", "--json"], here).stdout)["checks"]
+        (found,) = [one for one in checks if one["check"] == "retention rules"]
+        return found["advice"] == "", found["found"]
+
+    assert row() == (False, "the rules of retention.toml were never applied, so everything is kept for ever")
+    retention(here, "apply", "--yes")
+    assert row() == (True, "rules 1 are in force")
+    write(here, '[default]\nkeep = "4 years"\n')
+    assert row() == (False, "retention.toml differs from rules 1 in force: default, desk")
+
+
 def test_rules_that_cannot_be_read_stop_every_command_with_one_line(here: dict[str, str], archive_folder: Path) -> None:
     retention(here, "apply", "--yes")
     (archive_folder / layout.retention_key(2)).write_text("{}")

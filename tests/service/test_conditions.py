@@ -27,6 +27,8 @@ from workers.keys import (
     DAMAGED_KNOWN,
     LIVE_DUTIES,
     MAIN_QUEUE,
+    RETENTION_DIFFERS,
+    RETENTION_UNREADABLE,
     UNSEALED,
     UNSEALED_WHY,
     WORKER,
@@ -90,6 +92,14 @@ async def overdue_day(redis: Any, archive: Path) -> None:
     await redis.hset(UNSEALED_WHY, day, "one recording is not archived yet")
 
 
+async def unreadable_rules(redis: Any, archive: Path) -> None:
+    await redis.set(RETENTION_UNREADABLE, "retention/00000001.json: not retention rules")
+
+
+async def other_rules(redis: Any, archive: Path) -> None:
+    await redis.set(RETENTION_DIFFERS, "retention.toml differs from rules 1 in force: default")
+
+
 async def archive_away(redis: Any, archive: Path) -> None:
     archive.rename(archive.with_name("away"))
 
@@ -126,6 +136,8 @@ CAUSES: dict[str, tuple[Cause, str]] = {
     "dead-letters": (dead_letter, "1"),
     "paused": (pause, "the bucket moves"),
     "unsealed": (overdue_day, "one recording is not archived yet"),
+    "retention-unreadable": (unreadable_rules, "retention/00000001.json: not retention rules"),
+    "retention-differs": (other_rules, "differs from rules 1 in force: default"),
     "settings-differ": (other_settings, "CALLVAULT_PROOF is store in 1 worker and read-back in 1 worker"),
     "versions-differ": (other_version, "9.9 in 1 process"),
 }
