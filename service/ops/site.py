@@ -206,7 +206,8 @@ async def assert_seen(ops: Ops, request: Request, recording_id: str) -> None:
     """Check that a recording exists for a person, by the roles of the row that the request asks for.
 
     Raises:
-        Refused: it does not: 404, as for an unknown one; or the person sees it by another role alone: 403.
+        Refused: it does not: 404, as for an unknown one; or the person sees it by another role alone: 403; or the catalogue
+            is not complete yet: 503.
         StoreError: the archive cannot be asked now.
     """
     view = view_of(request)
@@ -217,6 +218,8 @@ async def assert_seen(ops: Ops, request: Request, recording_id: str) -> None:
         raise Refused(
             403, f"you have the role {held}, and recording {recording_id} is outside; ask an admin of Callvault"
         )
+    if (lacks := await ops.catalogue.incomplete()) is not None:
+        raise Refused(503, f"recording {recording_id} is not in the catalogue. {lacks}")
     raise Refused(404, f"recording {recording_id} is not in the archive")
 
 
@@ -268,7 +271,7 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
         request.state.shown = value
         names, view = await ops.names(), view_of(request)
         choices = names if view.is_whole else {id_: names[id_] for id_ in view.reach.connections if id_ in names}
-        shown = {"it": value, "error": error, "names": names, "choices": choices}
+        shown = {"it": value, "error": error, "names": names, "choices": choices, "scope": str(view.reach)}
         text = render(page.template, request, request.state.person, page.title, **shown)
         return HTMLResponse(text, 400 if error else 200)
 
@@ -349,7 +352,7 @@ async def _seen(ops: Ops, request: Request, about: dict[str, str]) -> tuple[dict
     if len(ids) == 1:
         await assert_seen(ops, request, ids[0])
         return about, []
-    seen = [one for one in ids if await view_of(request).sees(one)]
+    seen = await view_of(request).those_seen(ids)
     unseen = [one for one in ids if one not in seen]
     if not seen:
         raise Refused(404, f"{named(unseen)}: not in the archive")

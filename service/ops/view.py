@@ -28,6 +28,8 @@ from workers.catalogue.search import Hit
 if TYPE_CHECKING:
     from service.ops.parts import Ops
 
+_AT_ONCE = 8
+
 
 def view_of(request: Request) -> View:
     """What the person who sends a request sees by the row that it asks for; the door has set it."""
@@ -108,7 +110,11 @@ class View:
         return hits[0] if hits else None
 
     async def sees(self, recording_id: str) -> bool:
-        """Whether this recording exists for the person; asked anew for each request.
+        """Whether this recording exists for the person, as `those_seen`."""
+        return bool(await self.those_seen([recording_id]))
+
+    async def those_seen(self, recording_ids: Sequence[str]) -> list[str]:
+        """Those of some recordings that exist for the person, in their order; asked anew for each request.
 
         The catalogue is asked first, so that a recording outside costs what an unknown one does. Then its commit record in
         the archive decides: a catalogue may be old, or of another version.
@@ -117,10 +123,17 @@ class View:
             StoreError: the archive cannot be asked now.
         """
         if self.is_whole:
-            return True
-        hit = (await self.of_ids([recording_id])).get(recording_id)
-        recorded = None if hit is None else await self.recorded(hit.row)
-        return recorded is not None and self.reach.covers(recorded)
+            return [*recording_ids]
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def is_within(row: Row) -> bool:
+            async with at_once:
+                recorded = await self.recorded(row)
+            return recorded is not None and self.reach.covers(recorded)
+
+        rows = {recording_id: hit.row for recording_id, hit in (await self.of_ids(recording_ids)).items()}
+        within = dict(zip(rows, await asyncio.gather(*map(is_within, rows.values())), strict=True))
+        return [recording_id for recording_id in recording_ids if within.get(recording_id)]
 
     async def recorded(self, row: Row) -> Row | None:
         """A recording as its commit record in the archive says, with its numbers; None if there is no such record.

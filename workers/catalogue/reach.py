@@ -32,6 +32,10 @@ class Reach:
         """Whether it reaches all recordings."""
         return any(grant.scope is None for grant in self.grants)
 
+    def __str__(self) -> str:
+        scopes = dict.fromkeys(str(grant.scope) for grant in self.grants)
+        return "" if self.is_whole else " or ".join(f"for {scope}" for scope in scopes)
+
     def covers(self, row: Row) -> bool:
         """Whether it reaches a recording that is not erased."""
         return any(_is_in(grant.scope, row) for grant in self.grants)
