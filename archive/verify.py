@@ -390,7 +390,8 @@ def _check_copy(archive: Archive, key: str, copy: bytes | None, decision: Decisi
 
 
 def check_root(archive: Archive) -> list[Problem]:
-    """The problems of the records at the archive's root: decisions, duties, the register of damage, the identity.
+    """The problems of the records at the archive's root: decisions, duties, API tokens, the register
+    of damage, the identity.
 
     Raises:
         StoreError: the store does not answer.

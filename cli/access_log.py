@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.console import bold, count_line, in_columns, most_rows, printable
+from cli.console import bold, count_line, in_columns, most_rows
 from cli.options import DataFolder, Limit, Utc, by_option, settings_of, zone_of
 from text.counts import many
+from text.printable import printable
 from text.sizes import format_size
 from text.times import first_instant, format_column, format_duration
 
@@ -65,10 +66,12 @@ def command(
     if json:
         sys.stdout.writelines(line.decode() + "\n" for line in index.lines(query, most))
         return 0
-    entries = index.find(query, most)[::-1]
-    _write_table(entries, zone)
-    total = len(entries) if most is None or len(entries) < most else index.count(query)
-    sys.stdout.write(f"{count_line(len(entries), total, 'line')}\n")
+    shown = 0
+    for entries in index.in_order(query, most):
+        _write_table(entries, zone, has_head=not shown)
+        shown += len(entries)
+    total = shown if most is None or shown < most else index.count(query)
+    sys.stdout.write(f"{count_line(shown, total, 'line')}\n")
     return 0
 
 
@@ -86,12 +89,12 @@ async def _bring_up_to_date(settings: Settings, index: AccessIndex, archive: Arc
         await redis.aclose()
 
 
-def _write_table(entries: list[Entry], zone: tzinfo | None) -> None:
+def _write_table(entries: list[Entry], zone: tzinfo | None, *, has_head: bool) -> None:
     zone_name, times = format_column([first_instant(entry.line.at) for entry in entries], zone)
     rows = [(time, *_cells(entry)) for time, entry in zip(times, entries, strict=True)]
-    lines = [(f"when ({zone_name})", *_HEAD), *rows] if entries else []
+    lines = [*([(f"when ({zone_name})", *_HEAD)] if has_head else []), *rows]
     for number, text in enumerate(in_columns(lines)):
-        sys.stdout.write((text if number else bold(text)) + "\n")
+        sys.stdout.write((bold(text) if has_head and not number else text) + "\n")
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:

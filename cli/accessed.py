@@ -10,8 +10,8 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from text.user import user_name
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from archive.access import AccessLine
     from archive.archive import Archive
     from config.settings import Settings
+    from workers.access.log import AccessLog
     from workers.queue.script import AsyncRedis
     from workers.runtime import Runtime
 
@@ -34,9 +35,13 @@ def log_reading(
         what: what it does.
         recordings: the ids of the recordings.
         more: further fields of the line.
+
+    Raises:
+        UsedWrongly: it needs a reason (`CALLVAULT_ASK_WHY`), and `why` has none.
     """
     from workers.access.log import NotWritten
 
+    assert_reason(settings, what, str(more.get("why") or ""))
     line = _line(what, recordings, **more)
     try:
         asyncio.run(_write_anywhere(settings, archive, line))
@@ -44,9 +49,45 @@ def log_reading(
         sys.stderr.write(f"callvault: this use is not in the access log: {error}\n")
 
 
+def assert_reason(settings: Settings, what: str, why: str | None) -> None:
+    """Check that a command has a reason, if what it does needs one (`CALLVAULT_ASK_WHY`).
+
+    Raises:
+        UsedWrongly: it has none.
+    """
+    from config.ask_why import act_of
+    from text.errors import UsedWrongly
+
+    if (act := act_of(settings.ask_why, what)) is not None and not (why or "").strip():
+        raise UsedWrongly(f"--why: missing; CALLVAULT_ASK_WHY wants a reason to {act.help}")
+
+
+async def log_list(runtime: Runtime, about: str, found: int) -> None:
+    """Write a line before a list of what people decided, or of recordings, is shown; warn if it cannot be written.
+
+    Args:
+        runtime: of the command.
+        about: which list.
+        found: how many it has.
+    """
+    from workers.access.log import NotWritten
+
+    try:
+        await _log_of(runtime).write(_line("list", (), about=about, found=found))
+    except NotWritten as error:
+        sys.stderr.write(f"callvault: this use is not in the access log: {error}\n")
+
+
+class Here(NamedTuple):
+    """Where a command without a runtime writes its lines: into the Redis of the service, else into the archive."""
+
+    redis: AsyncRedis | None
+    settings: Settings
+
+
 @asynccontextmanager
 async def logged_change(
-    runtime: Runtime, what: str, recordings: Iterable[str] = (), **more: object
+    place: Runtime | Here, what: str, recordings: Iterable[str] = (), **more: object
 ) -> AsyncIterator[None]:
     """Write a line before the block changes something, and another if it fails.
 
@@ -57,9 +98,9 @@ async def logged_change(
     from text.one_line import one_line
     from workers.access.log import NotWritten
 
-    line = _line(what, recordings, **more)
+    line, log = _line(what, recordings, **more), _log_of(place)
     try:
-        await _write(runtime.redis, runtime.archive, line)
+        await log.write(line)
     except NotWritten as error:
         raise UserError(str(error)) from None
     try:
@@ -67,8 +108,53 @@ async def logged_change(
     except Exception as error:
         failed = _line("failed", line.recordings, of=line.id, error=one_line(error))
         with suppress(NotWritten):  # the first line stands
-            await _write(runtime.redis, runtime.archive, failed)
+            await log.write(failed)
         raise
+
+
+@asynccontextmanager
+async def logged_at_telnyx(
+    settings: Settings, what: str, recordings: Iterable[str] = (), *, must: bool = False, **more: object
+) -> AsyncIterator[None]:
+    """Write a line before the block reads or changes something at Telnyx. Where no archive is set up, there is no access log.
+
+    Args:
+        settings: of the command.
+        what: it does; recordings, more: as in a line.
+        must: whether it must not happen without its line, such as a deletion. Otherwise a line that cannot be written is a
+            warning: to mend what the archive needs must be possible while the archive is away.
+
+    Raises:
+        UserError: the line cannot be written, and must be.
+    """
+    from archive.stores.store import StoreError
+    from text.errors import UserError
+    from text.one_line import one_line
+    from workers.queue.connect import connect_receiver
+    from workers.queue.embedded import running_redis_of
+    from workers.runtime import open_archive
+
+    is_set_up = settings.archive_url is not None or settings.redis_url is not None
+    try:
+        if not is_set_up:
+            await asyncio.to_thread(open_archive, settings)
+    except StoreError:
+        yield
+        return
+    url = running_redis_of(settings)
+    redis = None if url is None else connect_receiver(url)
+    try:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(logged_change(Here(redis, settings), what, recordings, **more))
+            except UserError as error:
+                if must:
+                    raise
+                sys.stderr.write(f"callvault: this use is not in the access log: {one_line(error)}\n")
+            yield
+    finally:
+        if redis is not None:
+            await redis.aclose()
 
 
 def _line(what: str, recordings: Iterable[str], **more: object) -> AccessLine:
@@ -77,7 +163,21 @@ def _line(what: str, recordings: Iterable[str], **more: object) -> AccessLine:
     return new_line(what, user_name(), "command", socket.gethostname(), recordings, **more)
 
 
-async def _write(redis: AsyncRedis | None, archive: Archive, line: AccessLine) -> None:
+def _log_of(place: Runtime | Here) -> AccessLog:
+    """Writes lines from a place."""
+    from workers.access.log import AccessLog
+    from workers.runtime import open_archive
+
+    if not isinstance(place, Here):
+        return _log(place.redis, place.archive)
+
+    async def opened() -> Archive:
+        return await asyncio.to_thread(open_archive, place.settings)
+
+    return AccessLog(place.redis, opened, str, collect_seconds=0)  # Redis knows its archive
+
+
+def _log(redis: AsyncRedis | None, archive: Archive) -> AccessLog:
     from workers.access.log import AccessLog
 
     async def own() -> Archive:
@@ -86,7 +186,7 @@ async def _write(redis: AsyncRedis | None, archive: Archive, line: AccessLine) -
     def own_id() -> str:
         return archive.identity.id if archive.is_known else ""
 
-    await AccessLog(redis, own, own_id, collect_seconds=0).write(line)
+    return AccessLog(redis, own, own_id, collect_seconds=0)
 
 
 async def _write_anywhere(settings: Settings, archive: Archive, line: AccessLine) -> None:
@@ -95,9 +195,10 @@ async def _write_anywhere(settings: Settings, archive: Archive, line: AccessLine
     from workers.queue.embedded import running_redis_of
 
     if (url := running_redis_of(settings)) is None:
-        return await _write(None, archive, line)
+        await _log(None, archive).write(line)
+        return
     redis = connect_receiver(url)  # gives up within seconds, since a person waits
     try:
-        await _write(redis, archive, line)
+        await _log(redis, archive).write(line)
     finally:
         await redis.aclose()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ command = group("Manage the account's configuration as code.")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="TOML file.", show_default=False)]
 Prune = Annotated[bool, typer.Option("--prune", help="Delete what Telnyx has but the file does not name.")]
 
+_MOST_NAMED = 20
 _COLOURS = {"create": "green", "update": "yellow", "delete": "red"}
 _MARKS = {"create": "+", "update": "~", "delete": "-"}
 
@@ -122,10 +124,11 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
         return 1
     done, failure = 0, None
     try:
-        async for change in apply(client, changes):
-            done += 1
-            if not as_json:
-                sys.stdout.write(f"done: {change.action} {change.family}.{change.key}\n")
+        async with _logged(changes):
+            async for change in apply(client, changes):
+                done += 1
+                if not as_json:
+                    sys.stdout.write(f"done: {change.action} {change.family}.{change.key}\n")
     except asyncio.CancelledError:
         next_one = changes[done]
         raise Interrupted(
@@ -141,6 +144,21 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
     if failure is not None:
         raise UserError(f"{failure}; fix it and run the command again")
     return 0
+
+
+@asynccontextmanager
+async def _logged(changes: Sequence[Change]) -> AsyncIterator[None]:
+    """Write the changes into the access log before the block makes them."""
+    from cli.accessed import logged_at_telnyx
+
+    if not changes:
+        yield
+        return
+    named = [f"{change.action} {change.family}.{change.key}" for change in changes]
+    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    about = f"connections {', '.join(named[:_MOST_NAMED])}{more}"
+    async with logged_at_telnyx(settings_of(), "apply", about=about):
+        yield
 
 
 @command.command("drift")

@@ -54,11 +54,6 @@ def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def printable(text: str) -> str:
-    """A text without control characters: much comes from outside, and a terminal would obey them."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
 def count_line(shown: int, total: int, noun: str) -> str:
     """The last line of a list: `3 holds`, or `50 of 120 holds; 70 more, use --limit 0 for all`."""
     if shown >= total:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cli.console import count_line, most_rows, print_json, print_result, printable
+from cli.console import count_line, most_rows, print_json, print_result
 from cli.options import By, DataFolder, Json, Limit, Utc, Why, service_of, zone_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
+from text.printable import printable
 from text.times import first_instant, format_column
 from text.user import user_name
 
@@ -31,19 +32,25 @@ JobId = Annotated[
 All = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 
-def _on_attempts(data: Any, work: Callable[[Attempts], Awaitable[Any]]) -> Any:
+def _on_attempts(data: Any, work: Callable[[Attempts], Awaitable[Any]], change: tuple[str, str] | None = None) -> Any:
+    """Do something with the dead letters; `change`: the word of the access log for it, and what it is about."""
+    from cli.accessed import Here, logged_change
     from workers.engine.attempts import Attempts
     from workers.engine.connect import connect_command
 
-    async def run(url: str) -> Any:
+    async def run(settings: Settings, url: str) -> Any:
         redis = await connect_command(url, connections=4)
         try:
-            return await work(Attempts(redis))
+            if change is None:
+                return await work(Attempts(redis))
+            what, about = change
+            async with logged_change(Here(redis, settings), what, about=f"dead-letters {about}"):
+                return await work(Attempts(redis))
         finally:
             await redis.aclose()
 
-    with service_of(data) as (_, url):
-        return asyncio.run(run(url))
+    with service_of(data) as (settings, url):
+        return asyncio.run(run(settings, url))
 
 
 @command.command("list")
@@ -78,7 +85,7 @@ def retry_letters(job_id: JobId = None, every: All = False, data: DataFolder = N
 
     Example: callvault dead-letters retry --all
     """
-    done = _each(job_id, every, data, lambda attempts, one, _: attempts.retry(one))
+    done = _each("retry", job_id, every, data, lambda attempts, one, _: attempts.retry(one))
     print_result(f"{done} queued again", {"retried": done}, as_json=json)
 
 
@@ -88,7 +95,7 @@ def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder =
 
     Example: callvault dead-letters discard archive_recording:ID
     """
-    done = _each(job_id, every, data, lambda attempts, one, died_at: attempts.discard(one, died_at))
+    done = _each("discard", job_id, every, data, lambda attempts, one, died_at: attempts.discard(one, died_at))
     print_result(f"{done} discarded", {"discarded": done}, as_json=json)
 
 
@@ -114,6 +121,7 @@ def accept_letter(
 
     Example: callvault dead-letters accept ID --why "support says that it is empty"
     """
+    from cli.accessed import logged_change
     from cli.ids import choose, is_surely_whole
     from workers.reconcile.not_archived import accept_not_archived
     from workers.reconcile.not_transcribed import accept_transcription
@@ -131,7 +139,9 @@ def accept_letter(
                 ids = sorted(name for job, _, name in jobs if job == f"archive_{kind}" and name.startswith(id_))
                 id_ = choose(id_, ids)
             accept_it = accept_transcription if is_transcription else accept_not_archived
-            return await accept_it(runtime, id_, why, person)
+            recordings, about = ([], f"transcription {id_}") if is_transcription else ([id_], "")
+            async with logged_change(runtime, "accept", recordings, about=about, why=why, by=by):
+                return await accept_it(runtime, id_, why, person)
 
     with service_of(data) as (settings, url):
         record = asyncio.run(accept(settings, url))
@@ -144,7 +154,7 @@ def accept_letter(
 
 
 def _each(
-    job_id: str | None, every: bool, data: Any, act: Callable[[Attempts, str, str | None], Awaitable[bool]]
+    what: str, job_id: str | None, every: bool, data: Any, act: Callable[[Attempts, str, str | None], Awaitable[bool]]
 ) -> int:
     """Act on one dead letter or on all; returns how many it changed."""
     if (job_id is None) == (not every):
@@ -159,4 +169,4 @@ def _each(
             raise UserError(f"no dead letter {job_id}; run `callvault dead-letters list` to see all")
         return sum(done)
 
-    return int(_on_attempts(data, work))
+    return int(_on_attempts(data, work, (what, job_id or "all")))

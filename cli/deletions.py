@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -18,7 +19,7 @@ from cli.options import ID_HELP, By, DataFolder, Json, Limit, RecordingId, Why, 
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
-from text.times import format_duration
+from text.times import format_duration, format_instant
 from text.user import user_name
 from workers.deletion.decided import NO_REASON, Decided, to_know, what_follows
 
@@ -86,6 +87,7 @@ def list_deletions(
     from archive.layout import recording_id_of
     from archive.records import UnreadableRecord
     from archive.stores.store import StoreError
+    from cli.accessed import log_list
     from workers.deletion.duties import workers_duties
     from workers.deletion.kept import what_keeps_each
     from workers.deletion.may_delete import pause_of
@@ -93,6 +95,8 @@ def list_deletions(
     async def work(runtime: Runtime) -> tuple[Any, ...]:
         due, pause, duties, problem, kept = runtime.schedule, None, None, None, {}
         entries = await due.entries(limit)
+        if entries:
+            await log_list(runtime, "deletions", len(entries))
         try:
             pause = await runtime.in_thread(pause_of, runtime.archive)
             duties = await workers_duties(runtime)
@@ -109,6 +113,7 @@ def list_deletions(
                 "recording_id": recording_id_of(entry.folder),
                 "folder": entry.folder,
                 "due_at": entry.due_at,
+                "deletion_due_at": format_instant(datetime.fromtimestamp(entry.due_at, UTC)),
                 "kept": kept.get(entry.folder),
             }
             for entry in entries
@@ -123,7 +128,7 @@ def list_deletions(
     now = time.time()
     for entry in entries:
         wait = entry.due_at - now
-        when = "due" if wait <= 0 else f"in {format_duration(wait)}"
+        when = "not due" if entry.folder in kept else "due" if wait <= 0 else f"in {format_duration(wait)}"
         keeps = f"  kept: {kept[entry.folder]}" if entry.folder in kept else ""
         sys.stdout.write(f"{when:<10} {entry.folder}{keeps}\n")
     state = {"verified": "on", "never": "off; `callvault deletions duties` shows which setting turns it off"}.get(mode)
@@ -140,9 +145,16 @@ def list_holds(limit: Limit = None, data: DataFolder = None, json: Json = False)
 
     Example: callvault deletions holds
     """
-    from workers.deletion.kept import standing
+    from cli.accessed import log_list
+    from workers.deletion.kept import Holding, standing
 
-    found = _run(data, lambda runtime: runtime.in_thread(standing, runtime.archive), needs_redis=False)
+    async def work(runtime: Runtime) -> list[Holding]:
+        found = await runtime.in_thread(standing, runtime.archive)
+        if found:
+            await log_list(runtime, "holds", len(found))
+        return found
+
+    found = _run(data, work, needs_redis=False)
     rows = found[: most_rows(limit, is_table=not json)]
     if json:
         print_json({"holds": msgspec.to_builtins(rows), "count": len(found)})

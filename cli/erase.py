@@ -99,6 +99,7 @@ def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | No
 
 def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
     from archive.erase import sign_erasure
+    from cli.accessed import log_reading
     from cli.catalogue import look_up, opened
     from cli.ids import refuse_beginning
     from workers.seals.signing import open_seal_keys
@@ -108,6 +109,7 @@ def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
         refuse_beginning(settings, catalogue, archive, recording_id)
         row = look_up(settings, catalogue, archive, recording_id).row
         folder = layout.recording_folder(row.date, recording_id)
+        log_reading(settings, archive, "sign", [recording_id], about="its erasure")
         record = sign_erasure(archive, folder, keys)
     if as_json:
         report = {"recording_id": recording_id, "why": record.why, "by": record.by, "erased_at": record.erased_at}

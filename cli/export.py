@@ -11,7 +11,7 @@ import typer
 
 from cli.console import open_console, print_result
 from cli.interrupt import stands
-from cli.options import DataFolder, Json, Utc, Words, by_option, settings_of, zone_of
+from cli.options import DataFolder, Json, Utc, WhyRead, Words, by_option, settings_of, zone_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.sizes import format_size
@@ -45,6 +45,7 @@ def command(
         ),
     ] = None,
     utc: Utc = False,
+    why: WhyRead = None,
     data: DataFolder = None,
     json: Json = False,
 ) -> int:
@@ -57,7 +58,7 @@ def command(
 
     Example: callvault export '+13125550100 since:2026-01-01' --out case-17
     """
-    from cli.accessed import log_reading
+    from cli.accessed import assert_reason, log_reading
     from cli.catalogue import opened, searched, up_to_date
     from cli.progress import progress
     from text.times import format_instant, utc_now
@@ -74,6 +75,7 @@ def command(
     except BadQuery as error:
         raise by_option(error) from None
     settings = settings_of(data)
+    assert_reason(settings, "export", why)
     console = open_console(stderr=True)
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
@@ -81,7 +83,7 @@ def command(
             raise UserError(f"nothing matches {box!r}; nothing was written")
         chosen = choose_all(catalogue.path, wanted)
         size = sum(one.size_bytes for one in chosen)
-        log_reading(settings, archive, "export", query=box, found=len(chosen), bytes=size)
+        log_reading(settings, archive, "export", query=box, found=len(chosen), bytes=size, why=why)
         about = About(query=box, made_at=format_instant(utc_now()), archive_id=archive.identity.id)
         with stands(lambda: _what_stands(where[0])), progress(console, recordings=len(chosen)) as show:
             bundle = _write(archive, chosen, where, about, lambda done, size: show(format_size(size), recordings=done))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import bold, count_line, in_columns, most_rows, print_json, printable
-from cli.options import DataFolder, Limit, Utc, Words, by_option, settings_of, zone_of
+from cli.console import bold, count_line, in_columns, most_rows, print_json
+from cli.options import DataFolder, Limit, Utc, WhyRead, Words, by_option, settings_of, zone_of
 from text.errors import UsedWrongly
+from text.printable import printable
 from text.times import first_instant, format_column, format_duration
 from workers.catalogue.words import pieces
 
@@ -60,6 +61,7 @@ def command(
     findings: Annotated[bool, typer.Option("--findings", help="Only recordings with findings in the audio.")] = False,
     limit: Limit = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header, for an inventory.")] = False,
+    why: WhyRead = None,
     data: DataFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines, one per recording.")] = False,
 ) -> int:
@@ -73,7 +75,7 @@ def command(
     """
     from msgspec import structs
 
-    from cli.accessed import log_reading
+    from cli.accessed import assert_reason, log_reading
     from cli.catalogue import opened, searched, take, up_to_date
     from cli.ids import whole_id
     from workers.catalogue.inventory import csv_lines, described
@@ -100,6 +102,8 @@ def command(
     if csv and json:
         raise UsedWrongly("--csv and --json exclude each other")
     settings, zone = settings_of(data), zone_of(utc)
+    if csv:
+        assert_reason(settings, "export", why)
     try:
         wanted = read_query(join(options, read_box(box)), zone)
     except BadQuery as error:
@@ -116,7 +120,7 @@ def command(
             first = searched(settings, catalogue, archive, wanted)
         if first:
             asked = " ".join(filter(None, (box, write_box({n: v for n, v in options.items() if v is not None}))))
-            log_reading(settings, archive, "find", query=asked, found=count(catalogue.path, wanted))
+            log_reading(settings, archive, "find", query=asked, found=count(catalogue.path, wanted), why=why)
         hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted), most) if first else ()
         if json:
             for hit in hits:

@@ -21,7 +21,7 @@ from archive.readers import TRANSCRIPTION
 from archive.records import ArchivedObject, UnreadableRecord
 from cli.console import open_console, print_json
 from cli.new_file import new_file, refuse_folder
-from cli.options import DataFolder, Json, RecordingId, settings_of
+from cli.options import DataFolder, Json, RecordingId, WhyRead, settings_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from workers.catalogue.query import Query
@@ -75,6 +75,7 @@ def command(
         typer.Option("--transcript", help="Write the transcript instead of the audio. [default: to standard output]"),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE if it exists.")] = False,
+    why: WhyRead = None,
     data: DataFolder = None,
     json: Json = False,
 ) -> int:
@@ -84,7 +85,7 @@ def command(
 
     Example: callvault get ID --out call.wav
     """
-    from cli.accessed import log_reading
+    from cli.accessed import assert_reason, log_reading
     from cli.catalogue import look_up, opened, searched
     from cli.ids import whole_id
 
@@ -94,6 +95,7 @@ def command(
         raise UsedWrongly("--json and --out - exclude each other; both print on standard output")
     refuse_folder(out)
     settings = settings_of(data)
+    assert_reason(settings, "transcript" if transcript else "get", why)
     with opened(settings) as (catalogue, archive):
         recording_id = whole_id(settings, catalogue, archive, recording_id)
         hits = searched(settings, catalogue, archive, Query(id=recording_id))
@@ -102,7 +104,7 @@ def command(
         if hit.state == "erased":
             _refuse_if_erased(archive, folder, recording_id)
         if transcript:
-            log = partial(log_reading, settings, archive, "transcript", [recording_id])
+            log = partial(log_reading, settings, archive, "transcript", [recording_id], why=why)
             return _write_transcript(archive, folder, recording_id, format_ or "txt", output, log)
         try:
             record = archive.commit_record(folder)
@@ -113,7 +115,7 @@ def command(
             raise _damaged(settings, archive, Problem("missing", layout.commit_key(folder), "gone from the archive"))
         chosen = _choose(record.objects, format_, recording_id)
         try:
-            log = partial(log_reading, settings, archive, "get", [recording_id])
+            log = partial(log_reading, settings, archive, "get", [recording_id], why=why)
             return _write_audio(archive, chosen, recording_id, output, log)
         except Damaged as damage:
             kind = "missing" if isinstance(damage, Missing) else "damaged"

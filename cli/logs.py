@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.console import count_line, most_rows, print_json, print_result, printable
+from cli.console import count_line, most_rows, print_json, print_result
 from cli.options import DataFolder, Json, Limit, Since, Utc, first_day, refuse_future, settings_of, zone_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UserError
+from text.printable import printable
 from text.times import first_instant, format_column, utc_now
 
 if TYPE_CHECKING:
@@ -85,11 +86,13 @@ def dismiss(
 
 
 async def _dismiss(settings: Settings, message_id: str) -> None:
+    from cli.accessed import logged_at_telnyx
     from telnyx_api.account import Account
     from telnyx_api.client import TelnyxClient
     from telnyx_api.errors import NotFound
 
-    async with TelnyxClient(Account.from_settings(settings)) as client:
+    dismissal = logged_at_telnyx(settings, "dismiss", about=f"connections {message_id}")
+    async with dismissal, TelnyxClient(Account.from_settings(settings)) as client:
         try:
             await client.log_messages.dismiss(message_id)
         except NotFound:

@@ -49,6 +49,10 @@ Words = Annotated[
 ]
 By = Annotated[str | None, typer.Option(metavar="NAME", help="Who decides. [default: your user name]")]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="Reason; the archive records it.")]
+WhyRead = Annotated[
+    str | None,
+    typer.Option("--why", metavar="TEXT", help="Reason for the access log; CALLVAULT_ASK_WHY may require one."),
+]
 
 
 def _known_address(host: str) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from cli.accessed import logged_change
 from cli.backfilled import Backfilled
 from cli.console import open_console, print_json
 from cli.interrupt import Interrupted, stop_if_cancelled
@@ -114,7 +115,13 @@ class Backfill:
         ends = _Ends()
         try:
             async with runtime_at(self._settings, redis_url) as runtime:
-                ends = await self._run(runtime)
+                if self._dry_run:
+                    ends = await self._run(runtime)
+                else:
+                    of = f" of connection {self._connection_id}" if self._connection_id else ""
+                    about = f"{self._since} to {self._until}{of}"
+                    async with logged_change(runtime, "backfill", about=about):
+                        ends = await self._run(runtime)
         except asyncio.CancelledError:
             self._is_stopped = True
         if as_json or self._tally.found or not self._is_stopped:

@@ -64,15 +64,18 @@ def command(
 async def _repair(
     settings: Settings, url: str, recording_id: str, folder: str, file: Path | None
 ) -> list[ArchivedObject]:
+    from cli.accessed import logged_change
     from telnyx_api.downloads import DownloadFailed
     from telnyx_api.errors import TelnyxError
     from workers.engine.lease import HeldElsewhere
     from workers.recordings.repair import repair
     from workers.runtime import runtime_at
 
+    about = "from Telnyx" if file is None else f"from {file}"
     async with runtime_at(settings, url, needs_telnyx=file is None) as runtime:
         try:
-            return await repair(runtime, recording_id, folder, file)
+            async with logged_change(runtime, "repair", [recording_id], about=about):
+                return await repair(runtime, recording_id, folder, file)
         except HeldElsewhere:
             line = f"recording {recording_id} is being archived or repaired by another process"
             raise UserError(f"{line}; try again in a moment") from None

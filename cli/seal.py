@@ -59,6 +59,7 @@ def command(
 
 
 async def _seal_days(settings: Settings, url: str, day: date | None, as_json: bool) -> int:
+    from cli.accessed import logged_change
     from cli.progress import progress
     from workers.queue.script import server_seconds
     from workers.runtime import runtime_at
@@ -71,7 +72,8 @@ async def _seal_days(settings: Settings, url: str, day: date | None, as_json: bo
         outcomes: list[tuple[date, Any]] = []
         with progress(open_console(stderr=True), days=len(days)) as show:
             for one in days:
-                outcomes.append((one, await _seal(runtime, one)))
+                async with logged_change(runtime, "seal", about=f"day {one}"):
+                    outcomes.append((one, await _seal(runtime, one)))
                 show(days=len(outcomes))
         stamp = await complete(runtime)
         now, waiting = await server_seconds(runtime.redis), UnsealedDays(runtime.redis)
@@ -106,10 +108,14 @@ async def _due(runtime: Runtime) -> list[date]:
 
 
 async def _sign(settings: Settings, url: str, first: int, last: int, as_json: bool) -> int:
+    from cli.accessed import logged_change
     from workers.runtime import runtime_at
     from workers.seals.signing import sign_by_hand
 
-    async with runtime_at(settings, url, needs_telnyx=False) as runtime:
+    async with (
+        runtime_at(settings, url, needs_telnyx=False) as runtime,
+        logged_change(runtime, "sign", about=f"seals {first} to {last}"),
+    ):
         links = await sign_by_hand(runtime, first, last)
     if as_json:
         rows = [{"sequence": one.seal.sequence, "day": one.seal.day, "sha256": one.sha256} for one in links]

@@ -10,6 +10,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -23,6 +24,10 @@ from text.errors import UsedWrongly
 
 if TYPE_CHECKING:
     from telnyx_api.operation import Operation
+
+
+# Families whose answers have recordings, transcriptions, or links that let whoever has them hear one.
+_SHOWS_RECORDINGS = frozenset({"recordings", "recording-transcriptions", "webhook-deliveries"})
 
 
 class _Families(Group):
@@ -165,12 +170,21 @@ def _filter(pairs: list[str]) -> dict[str, Any]:
 
 
 async def _run(row: Operation[Any], arguments: dict[str, Any], limit: int | None) -> None:
+    from cli.accessed import logged_at_telnyx
     from telnyx_api.account import Account
     from telnyx_api.client import TelnyxClient
 
-    account = Account.from_settings(settings_of())
+    settings = settings_of()
+    account = Account.from_settings(settings)
     try:
-        async with TelnyxClient(account) as client:
+        async with AsyncExitStack() as stack:
+            if row.method != "GET" or row.family in _SHOWS_RECORDINGS:
+                names = [str(arguments[name]) for name in row.path_parameters]
+                ids = [*arguments.get("ids", ()), *(names if row.path_parameters == ("recording_id",) else ())]
+                about = " ".join([row.family, command_name(row), *names])
+                must = row.method != "GET" and row.family in _SHOWS_RECORDINGS
+                await stack.enter_async_context(logged_at_telnyx(settings, "telnyx", ids, about=about, must=must))
+            client = await stack.enter_async_context(TelnyxClient(account))
             if row.is_paged:
                 printed = 0
                 async for item in client.pages(row, arguments):

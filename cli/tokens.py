@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cli.console import count_line, most_rows, print_json, print_result
-from cli.options import By, DataFolder, Json, Limit, service_of
+from cli.console import bold, count_line, in_columns, most_rows, print_json, print_result
+from cli.options import By, DataFolder, Json, Limit, Utc, service_of, zone_of
 from cli.usage import group
 from text.errors import UsedWrongly
+from text.printable import printable
+from text.times import first_instant, format_column
 from text.user import user_name
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ def create(
 
     Example: callvault tokens create "call center export" --role listener --for 30d --number +49 --mask
     """
+    from cli.accessed import logged_change
     from config.roles import role_of
     from config.scopes import scoped_grant
     from text.times import parse_duration
@@ -108,7 +111,9 @@ def create(
         raise UsedWrongly(f"--for: expected 1m to 366d, not {lasts}")
 
     async def work(runtime: Runtime) -> tuple[ApiToken, str]:
-        return await create_token(runtime.archive, runtime.redis, name, grant, time, by or user_name())
+        about = f"{name}, role {wanted}, for {lasts}"
+        async with logged_change(runtime, "create-token", about=about, by=by):
+            return await create_token(runtime.archive, runtime.redis, name, grant, time, by or user_name())
 
     row, token = _run(data, work)
     if json:
@@ -121,7 +126,7 @@ def create(
 
 
 @command.command("list")
-def list_tokens(limit: Limit = None, data: DataFolder = None, json: Json = False) -> None:
+def list_tokens(limit: Limit = None, utc: Utc = False, data: DataFolder = None, json: Json = False) -> None:
     """List the API tokens.
 
     It shows the ID, role, end and name of each, and what limits it; never the token itself.
@@ -135,14 +140,14 @@ def list_tokens(limit: Limit = None, data: DataFolder = None, json: Json = False
     if json:
         print_json({"tokens": rows, "count": len(found)})
         return
-    for one in rows:
-        end = (
-            f"revoked {one['at'][:16]}Z by {one['by']}"
-            if one["state"] == "revoked"
-            else f"until {one['ends_at'][:16]}Z"
-        )
-        state = "" if one["state"] != "ended" else " (ended)"
-        sys.stdout.write(f"{one['id']}  {one['role']:<8}  {end}{state}  {one['name']}{_limits(one)}\n")
+    ends = [one["at"] if one["state"] == "revoked" else one["ends_at"] for one in rows]
+    zone_name, times = format_column([first_instant(end) for end in ends], zone_of(utc))
+    lines = [("id", "role", f"ends ({zone_name})", "", "name")] if rows else []
+    for one, time in zip(rows, times, strict=True):
+        state = f"revoked by {one['by']}" if one["state"] == "revoked" else "ended" if one["state"] == "ended" else ""
+        lines.append((one["id"], one["role"], time, printable(state), printable(one["name"]) + _limits(one)))
+    for number, text in enumerate(in_columns(lines)):
+        sys.stdout.write((text if number else bold(text)) + "\n")
     sys.stdout.write(f"{count_line(len(rows), len(found), 'API token')}\n")
 
 
@@ -161,10 +166,12 @@ def revoke(
 
     Example: callvault tokens revoke ID
     """
+    from cli.accessed import logged_change
     from workers.api_tokens import revoke_token
 
     async def work(runtime: Runtime) -> tuple[ApiToken, bool]:
-        return await revoke_token(runtime.archive, runtime.redis, token_id, by or user_name())
+        async with logged_change(runtime, "revoke-token", about=token_id, by=by):
+            return await revoke_token(runtime.archive, runtime.redis, token_id, by or user_name())
 
     row, is_announced = _run(data, work)
     late = "" if is_announced else "; Redis does not answer, so receivers refuse it within a minute"

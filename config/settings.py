@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
+from config.ask_why import ACTS, read_ask_why
 from config.secret_files import SUFFIX, environment, read_secret_file, secret_files
 from config.values import (
     QuietHours,
@@ -464,6 +465,19 @@ class Settings(BaseModel):
         same_in="nothing",
         help="Whether the ops pages, `/api/` and inventories hide the middle digits of the two parties' numbers.",
         expected="true or false",
+    )
+    ask_why: Annotated[tuple[str, ...], BeforeValidator(read_ask_why)] = _setting(
+        "CALLVAULT_ASK_WHY",
+        (),
+        help="For what people and programs must give a reason; the access log keeps it (docs/access-log.md).",
+        expected=f"words from {', '.join(ACTS)}, separated by commas",
+    )
+    unusual_recordings: Annotated[int | None, Field(ge=1, le=1_000_000)] = _setting(
+        "CALLVAULT_UNUSUAL_RECORDINGS",
+        None,
+        same_in="workers",
+        help="Alert when one person plays, downloads or exports more recordings than this within an hour. If unset, never.",
+        expected="a number from 1 to 1000000",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "CALLVAULT_LOG_LEVEL",

@@ -107,6 +107,10 @@ RETENTION_DIFFERS = "callvault:retention-differs"  # how the file of retention r
 # + archive id: list: lines of the access log that no object of the archive holds yet; "": Redis belonged to no archive.
 ACCESS_WAITING = "callvault:access:"
 ACCESS_BATCH = "callvault:access-batch:"  # + archive id: list: key of the object that a worker writes, then its lines
+ACCESS_MOVED = "callvault:access-moved:"  # + archive id: the key of the object that a worker wrote last
+ACCESS_COUNTED = "callvault:access-counted:"  # + archive id: likewise, once what people took by its lines is counted
+TAKEN = "callvault:taken:"  # + hash of a person: hash: minute -> how many recordings the person took in it
+TAKEN_ALERTED = "callvault:taken-told:"  # + the same: an alert of this hour reported that it is unusual
 PLAYING = "callvault:playing:"  # + hash of who plays what: the id of the line that says so
 DOCTOR = "callvault:doctor"  # written to check that Redis takes writes
 PROBE = "callvault:probe:"  # + one-time number: doctor sends a test webhook with it

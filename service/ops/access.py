@@ -27,7 +27,7 @@ from process.logs import get_logger
 from process.private import private_folder
 from service.ops.csrf import unmasked
 from service.ops.guesses import Guesses
-from service.ops.person import How, Person, Refused, address_of
+from service.ops.person import How, Person, Refused, address_of, text_of_header
 from service.protocol import peer_of
 from text.counts import many
 from workers.api_tokens import PREFIX, KnownTokens, grant_of
@@ -124,6 +124,8 @@ class Access:
             return person
         if not self.needs_token:
             _must_be_local(request)
+            if bearer:
+                raise Refused(401, "the token is wrong: no CALLVAULT_OPS_TOKEN is set, and API tokens begin with cvt_")
         elif bearer:
             return Person("api", "", "token") if await self._is_let_in(request, bearer) else None
         match self._cookie(request):
@@ -148,10 +150,10 @@ class Access:
         for header in filter(None, (proxy.user_header, proxy.groups_header)):
             if len(request.headers.getlist(header)) > 1:
                 raise Refused(400, f"the header {header} comes twice; the proxy must replace it")
-        user = _text_of(request.headers.get(proxy.user_header, ""))
+        user = text_of_header(request.headers.get(proxy.user_header, ""))
         if not user:
             return None
-        given = _text_of(request.headers.get(proxy.groups_header, "")) if proxy.groups_header else ""
+        given = text_of_header(request.headers.get(proxy.groups_header, "")) if proxy.groups_header else ""
         groups = [group.strip() for group in given.split(",") if group.strip()]
         csrf = secrets.token_urlsafe(18)
         match self._cookie(request):
@@ -327,14 +329,6 @@ def _no_role(name: str, groups: int) -> str:
         f"your sign-in as {name} is good, but neither you nor one of your {many(groups, 'group')} has a role here; "
         "ask an admin of Callvault for one"
     )
-
-
-def _text_of(header: str) -> str:
-    """The text of a header; proxies write UTF-8, where Starlette reads Latin-1."""
-    try:
-        return header.encode("latin-1").decode().strip()
-    except UnicodeError:
-        return header.strip()
 
 
 def _of_token(row: ApiToken, csrf: str) -> Person:

@@ -17,7 +17,6 @@ from service.ops.view import View, view_of
 from text.errors import UserError
 from workers.access.index import Entry
 from workers.access.query import FIELDS, AccessQuery, is_place, read_access_query
-from workers.access.reading import bring_up_to_date
 
 PER_PAGE = 100
 OF_ONE = 20
@@ -77,10 +76,9 @@ async def of_recording(ops: Ops, request: Request, recording_id: str) -> list[En
 async def _found(
     ops: Ops, view: View, query: AccessQuery, most: int, after: str | None
 ) -> tuple[list[Entry], str | None]:
-    index = ops.access_index
-    async with ops.reading_accesses:
-        note = await bring_up_to_date(index, ops.runtime.archive, ops.redis)
-    found = await asyncio.to_thread(index.find, query, most, after)
+    reader = ops.access_reader
+    note = await reader.bring_up_to_date(ops.runtime.archive, ops.redis)
+    found = await asyncio.to_thread(reader.index.find, query, most, after)
     if not view.is_whole:
         found = [_about_one(entry, query.recording or "") for entry in found]
     return [_shown(entry) if view.masks_all else entry for entry in found], note

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from archive.access import AccessLine, new_line
+from service.ops import reasons
 from service.ops.person import Person, address_of
 from text.one_line import one_line
 from workers.access.log import NotWritten
@@ -55,6 +56,15 @@ class _Counted(Protocol):
     total: int
 
 
+class _OfDeletions(Protocol):
+    originals: list[object]
+    holds: list[object] | None
+
+
+class _OfQuarantine(Protocol):
+    webhooks: list[object]
+
+
 def look(request: Request) -> Said:
     """A look at one recording: at its page, or by the API, which gives its transcriptions too."""
     what = "read" if request.scope["path"].startswith("/api/") else "look"
@@ -67,14 +77,27 @@ def search(request: Request) -> Said | None:
     return None if found is None or not found.total else Said("search", query=_asked(request), found=found.total)
 
 
+def deletions(request: Request) -> Said | None:
+    """A look at the originals that are scheduled, held or kept, unless there are none."""
+    shown: _OfDeletions = request.state.shown
+    number = len(shown.originals) or len(shown.holds or ())
+    return Said("list", about="deletions", found=number) if number else None
+
+
+def quarantine(request: Request) -> Said | None:
+    """A look at webhooks, which may hold words of calls, unless there are none."""
+    shown: _OfQuarantine = request.state.shown
+    return Said("list", about="quarantine", found=len(shown.webhooks)) if shown.webhooks else None
+
+
 def export(request: Request) -> Said:
     """An export of all recordings of a search."""
-    return Said("export", query=_asked(request))
+    return Said("export", query=_asked(request), found=request.state.found)
 
 
 def export_selected(request: Request) -> Said:
-    """An export of some recordings."""
-    return Said("export", request.state.shown)
+    """An export of some recordings; the form may have the reason."""
+    return Said("export", request.state.shown, why=request.state.why)
 
 
 def inventory(request: Request) -> Said:
@@ -128,10 +151,13 @@ async def log_answer(ops: Ops, request: Request, person: Person, says: Says | No
     """Write the line about an answer that is ready, if it shows something; it is durable when this returns.
 
     Raises:
-        NotWritten: the answer must not be sent.
+        NotWritten: the answer must not be sent; ReasonWanted: likewise, before a reason is given.
     """
     if says is None or response.status_code >= 400 or (said := says(request)) is None:
         return
+    said = said._replace(why=said.why or reasons.reason_of(ops, request, person))
+    reasons.assert_given(ops, said.what, said.why)
+    reasons.remember_on(ops, request, person, response)
     if said.of_audio:
         await ops.plays.begin(request, person, said, response)
     else:
@@ -142,7 +168,9 @@ async def log_known(ops: Ops, request: Request, says: Says | None) -> bool:
     """Write the line about what the catalogue knows of a recording while the archive is away; False: it must not be shown."""
     if says is None or request.scope["path"].startswith("/api/") or (said := says(request)) is None:
         return False
-    with suppress(NotWritten):
+    said = said._replace(why=reasons.reason_of(ops, request, request.state.person))
+    with suppress(NotWritten, reasons.ReasonWanted):
+        reasons.assert_given(ops, said.what, said.why)
         await ops.accesses.write(line_of(request, request.state.person, said))
         return True
     return False
@@ -153,9 +181,11 @@ async def logged_change(ops: Ops, request: Request, person: Person, form: Mappin
     """Write the line about a change before the block makes it, and another if it fails.
 
     Raises:
-        NotWritten: the change must not be made.
+        NotWritten: the change must not be made; ReasonWanted: likewise, before a reason is given.
     """
-    line = line_of(request, person, change(request, form))
+    said = change(request, form)
+    reasons.assert_given(ops, said.what, said.why)
+    line = line_of(request, person, said)
     await ops.accesses.write(line)
     try:
         yield

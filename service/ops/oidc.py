@@ -10,8 +10,9 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import json
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -94,7 +95,9 @@ class Provider:
 
     def __init__(self, settings: OpenId) -> None:
         self._settings = settings
-        self._client = httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False)
+        self._client = httpx.AsyncClient(
+            timeout=_SECONDS, follow_redirects=False, headers={"Accept-Encoding": "identity"}
+        )
         self._document: tuple[float, dict[str, Any]] | None = None
         self._away: tuple[float, str] | None = None  # when its document could not be read, and why
         self._keys: tuple[float, list[jwt.PyJWK]] | None = None
@@ -213,7 +216,7 @@ class Provider:
         endpoint = (await self._discovered()).get("userinfo_endpoint")
         if not isinstance(endpoint, str) or not access_token:
             return None
-        said = await self._read(self._client.get(endpoint, headers={"Authorization": f"Bearer {access_token}"}))
+        said = await self._read("GET", endpoint, headers={"Authorization": f"Bearer {access_token}"})
         if said.get("sub") != subject:
             raise ProviderRefused("its userinfo endpoint answers about another person")
         return said
@@ -229,7 +232,7 @@ class Provider:
         else:
             form = form | {"client_id": self._settings.client_id, "client_secret": secret}
         endpoint = await self._endpoint("token_endpoint")
-        return await self._read(self._client.post(endpoint, data=form, headers=headers))
+        return await self._read("POST", endpoint, data=form, headers=headers)
 
     async def _checked(self, token: object) -> dict[str, Any]:
         """The claims of an id token whose signature, issuer, audience and times are right (Core, section 3.1.3.7)."""
@@ -271,7 +274,7 @@ class Provider:
         async with self._reading:
             age = _KNOWN_SECONDS + 1 if self._keys is None else time.monotonic() - self._keys[0]
             if self._keys is None or age > _KNOWN_SECONDS or (again and age > _KEYS_AGAIN_SECONDS):
-                rows = (await self._read(self._client.get(await self._endpoint("jwks_uri")))).get("keys")
+                rows = (await self._read("GET", await self._endpoint("jwks_uri"))).get("keys")
                 self._keys = time.monotonic(), _keys_of(rows)
             return self._keys[1]
 
@@ -288,7 +291,7 @@ class Provider:
             if self._away is not None and time.monotonic() - self._away[0] < _AWAY_SECONDS:
                 raise ProviderAway(self._away[1])
             try:
-                document = await self._read(self._client.get(address))
+                document = await self._read("GET", address)
             except (ProviderAway, ProviderRefused) as error:
                 if self._document is None:
                     self._away = time.monotonic(), str(error)
@@ -307,19 +310,21 @@ class Provider:
             self._document = time.monotonic(), document
         return self._document[1]
 
-    async def _read(self, asked: Awaitable[httpx.Response]) -> dict[str, Any]:
-        """The JSON object that a request gets; errors quote the provider's error code, and never a token."""
+    async def _read(self, method: str, address: str, **request: Any) -> dict[str, Any]:
+        """The JSON object that a request gets, 1 MiB at most; errors quote the provider's error code, and never a token."""
+        body = b""
         try:
-            async with asyncio.timeout(_WHOLE_SECONDS):
-                answer = await asked
+            async with asyncio.timeout(_WHOLE_SECONDS), self._client.stream(method, address, **request) as answer:
+                if answer.status_code >= 500 or answer.status_code == 429:
+                    raise ProviderAway(f"{self.host} answers {answer.status_code}")
+                async for chunk in answer.aiter_raw():  # not decompressed: a small answer must not become a large one
+                    body += chunk
+                    if len(body) > _LARGEST_ANSWER_BYTES:
+                        raise ProviderRefused(f"{self.host} sends more than 1 MiB")
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProviderAway(f"{self.host} does not answer ({type(error).__name__})") from None
-        if answer.status_code >= 500 or answer.status_code == 429:
-            raise ProviderAway(f"{self.host} answers {answer.status_code}")
         try:
-            if len(answer.content) > _LARGEST_ANSWER_BYTES:
-                raise ValueError
-            said = answer.json()
+            said = json.loads(body)
         except (ValueError, RecursionError):
             said = None
         if answer.status_code != 200 or not isinstance(said, dict):

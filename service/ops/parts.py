@@ -18,6 +18,7 @@ from service.ops.access import Access
 from service.ops.plays import Plays
 from workers.access.index import AccessIndex
 from workers.access.log import AccessLog
+from workers.access.reading import AccessReader
 from workers.api_tokens import KnownTokens
 from workers.catalogue.follow import FollowedCatalogue
 from workers.connections.names import read_names
@@ -50,7 +51,6 @@ class Ops:
         self.ways = ways
         self.redis = redis
         self._replicas = replicas
-        self.reading_accesses = asyncio.Lock()
         self.watchers = 0
         self.redis_is_away = False  # as the last request found it
         # When each object was last proven, by key, version and size.
@@ -154,9 +154,9 @@ class Ops:
         return Plays(self.accesses)
 
     @cached_property
-    def access_index(self) -> AccessIndex:
-        """The index of the access log of this machine."""
-        return AccessIndex(self.settings.data_folder)
+    def access_reader(self) -> AccessReader:
+        """Reads the access log by the index of this machine."""
+        return AccessReader(AccessIndex(self.settings.data_folder))
 
     async def close(self) -> None:
         """Close what is open."""

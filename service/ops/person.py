@@ -54,6 +54,14 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
+def text_of_header(header: str) -> str:
+    """The text of a header; clients and proxies write UTF-8, where Starlette reads Latin-1."""
+    try:
+        return header.encode("latin-1").decode().strip()
+    except UnicodeError:
+        return header.strip()
+
+
 class Refused(Exception):
     """A request is refused; the text says why."""
 

@@ -80,7 +80,9 @@ class Plays:
         line = line_of(request, person, said)
         is_once = said.what == "download" and "range" not in request.headers
         name = hashlib.sha256(
-            repr((line.who, line.how, line.subject, line.address, line.what, *said.recordings, said.of_audio)).encode()
+            repr(
+                (line.who, line.how, line.subject, line.address, line.what, *said.recordings, said.of_audio, said.why)
+            ).encode()
         ).hexdigest()[:32]
         key, now = line.id if is_once else name, time.monotonic()
         play = self._known.get(key)

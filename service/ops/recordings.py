@@ -134,7 +134,7 @@ async def export(ops: Ops, request: Request) -> Response:
         BadQuery: the search is not valid.
     """
     query, view = _query_of(request), view_of(request)
-    await view.search(query, 1)
+    request.state.found = await view.count(query)
     return _csv(view.all(query), "recordings", await ops.catalogue.incomplete())
 
 
@@ -155,7 +155,7 @@ async def export_selected(ops: Ops, request: Request) -> Response:
     hits = [known[one] if one in known and known[one].row.key else await view.find(one) for one in ids]
     if missing := [one for one, hit in zip(ids, hits, strict=True) if hit is None]:
         raise Refused(404, f"not in the archive: {', '.join(missing)}")
-    request.state.shown = ids
+    request.state.shown, request.state.why = ids, form.get("why", "").strip()
     return _csv(filter(None, hits), "recordings")
 
 

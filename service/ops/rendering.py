@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service.app import WEBHOOK_PATH
-from service.ops import accesses, activity, charts, connections, evidence, recordings
+from service.ops import accesses, activity, charts, connections, evidence, reasons, recordings
 from service.ops.csrf import masked_csrf
 from service.ops.may import Guarded, admits, may_use
+from service.ops.parts import Ops
 from service.ops.person import Person
 from service.ops.sharing import SHARED_FOR
 from service.ops.show import FILTERS, ZONE_COOKIE, address, zone_of
@@ -48,6 +49,8 @@ _ENVIRONMENT.globals |= {
     "most_counted": MOST_COUNTED,
     "most_kept": MOST_KEPT,
     "shared_days": SHARED_FOR.days,
+    "why_minutes": reasons.MINUTES,
+    "longest_why": reasons.LONGEST,
 }
 _GUARDED = [
     *(Guarded.of(f"/ops{page.path}", "GET", page.may, page.scoped) for page in PAGES),
@@ -62,18 +65,34 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
     shared |= {"path": request.scope["path"], "params": request.query_params}
     shared["signed_look"] = partial(accesses.signed_look, request)
+    ops: Ops = request.app.state.ops
+    shared["wants_why"] = lambda *whats: person is not None and reasons.wanted(ops, request, person, *whats)
     shared["webhook_url"] = whole_address(request, WEBHOOK_PATH)
     shared["span"] = request.query_params.get("span", activity.DEFAULT)
     shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))
     shared["menu"] = [page for page in PAGES if page.in_menu and person and admits(person, page.may, page.scoped)]
     about = getattr(request.state, "about", None)
     shared["may"] = lambda path, method="POST": person is not None and may_use(_GUARDED, path, method, person, about)
-    shared["is_open"] = request.app.state.ops.is_open
-    shared["redis_away"] = person is not None and request.app.state.ops.redis_is_away
+    shared["is_open"] = ops.is_open
+    shared["redis_away"] = person is not None and ops.redis_is_away
     is_of_proxy = person is not None and person.how == "proxy"  # which signs in everybody again
-    shared["can_sign_out"] = request.app.state.ops.access.needs_token and not is_of_proxy
+    shared["can_sign_out"] = ops.access.needs_token and not is_of_proxy
     shared["now"] = format_instant(utc_now())
     return _ENVIRONMENT.get_template(template).render(**shared, **values)
+
+
+def ask_why(request: Request, person: Person | None, wanted: reasons.ReasonWanted) -> Response:
+    """The answer to a request that needs a reason (RFC 6585, section 3): a form, or an error for a program or a script."""
+    if person is None or not person.csrf or request.scope["path"].startswith("/api/"):
+        return problem(request, person, 428, str(wanted))
+    if request.method == "POST":
+        return problem(request, person, 428, f"give a reason to {wanted.act.help}")
+    if request.headers.get("hx-request"):  # what a page asks for anew: the whole page asks
+        return Response(status_code=428, headers={"HX-Refresh": "true"})
+    next_address = reasons.address_of_request(request)
+    return HTMLResponse(
+        render("why.html", request, person, "Reason", act=wanted.act.help, next_address=next_address), 428
+    )
 
 
 def whole_address(request: Request, path: str) -> str:

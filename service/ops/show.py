@@ -19,6 +19,7 @@ from config.values import is_local_host
 from service.ops.letters import what_of
 from service.ops.life import Said
 from text.counts import many
+from text.printable import printable
 from text.sizes import format_size
 from text.times import format_duration, parse_instant, utc_now
 from workers.catalogue.words import pieces
@@ -238,6 +239,16 @@ _ACCESSES = {
     "sign-in-refused": "was refused a sign-in",
     "retry": "retried",
     "discard": "discarded",
+    "list": "looked at the list of",
+    "telnyx": "called Telnyx:",
+    "accept": "accepted without its audio",
+    "repair": "restored the audio of",
+    "backfill": "archived what Telnyx has of",
+    "seal": "sealed",
+    "sign": "signed",
+    "apply": "changed at Telnyx:",
+    "create-token": "made the API token",
+    "revoke-token": "revoked the API token",
     "not-allowed": "was not allowed to open",
 }
 
@@ -265,6 +276,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "what_of": what_of,
     "length_of": len,
     "sentence": sentence,
+    "printable": printable,
     "is_here": is_here,
     "by_kind": by_kind,
     "commands": commands,

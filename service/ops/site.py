@@ -25,7 +25,7 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from config.roles import ROLES
 from process.logs import get_logger
-from service.ops import accesses, shared
+from service.ops import accesses, reasons, shared
 from service.ops.access import HEADERS, signed_out
 from service.ops.bulk import PartlyDone, assert_few, named
 from service.ops.forms import read_form
@@ -35,8 +35,9 @@ from service.ops.openapi import document
 from service.ops.page import Change, File, Page
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
+from service.ops.reasons import ReasonWanted, give_reason
 from service.ops.recording import ArchiveAway
-from service.ops.rendering import problem, render, whole_address
+from service.ops.rendering import ask_why, problem, render, whole_address
 from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
 from service.ops.tables import CHANGES, FILES, PAGES
 from service.ops.view import View, view_of
@@ -74,6 +75,7 @@ def routes() -> Sequence[BaseRoute]:
     ]
     own = (
         File("/ops/sign-out", "sign out", sign_out, EVERYONE, method="POST", scoped="none"),
+        File(reasons.PATH, "give a reason", give_reason, EVERYONE, method="POST", scoped="none"),
         File("/ops/live", "the overview as it changes", live, EVERYONE, ("span",), scoped="whole"),
         File("/api/openapi.json", "description of the API", _openapi, EVERYONE, scoped="none"),
     )
@@ -120,7 +122,8 @@ class _Door:
         scoped: Scoped,
         log: accesses.Says | None = None,
     ) -> None:
-        self._inside, self._parameters, self.may, self.scoped, self._log = inside, parameters, may, scoped, log
+        self._inside, self.may, self.scoped, self._log = inside, may, scoped, log
+        self._parameters = (*parameters, *((reasons.PARAMETER,) if log is not None else ()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -169,6 +172,8 @@ class _Door:
             return response
         except Refused as error:
             return problem(request, person, error.status, str(error))
+        except ReasonWanted as error:
+            return ask_why(request, person, error)
         except NotWritten as error:
             log.error("refused, because the access log cannot be written", path=request.scope["path"], error=str(error))
             return problem(request, person, 503, str(error))

@@ -12,7 +12,10 @@ import pytest
 from archive import layout
 from archive.access import encode_line, new_line
 from lab.processes import callvault_here, run_callvault
+from lab.servers import RunningSandbox
+from telnyx_api.errors import NotFound
 from tests.seals.small import SmallArchive, ago
+from text.errors import UserError
 from text.times import utc_now
 from text.user import user_name
 from workers.keys import ACCESS_WAITING
@@ -140,3 +143,53 @@ def test_the_access_log_as_a_table_and_as_json_lines(small: SmallArchive) -> Non
 def test_what_cannot_be_searched_for_is_refused(options: list[str], expected: str, small: SmallArchive) -> None:
     done = run_callvault(["access-log", *options], settings_of(small))
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(expected), done.stderr
+
+
+def test_what_a_person_has_callvault_do_by_hand_is_a_line(
+    small: SmallArchive, redis_url: str, redis: Any, sandbox: RunningSandbox
+) -> None:
+    """Beside the commands of the first test: those that used to leave no trace."""
+    made = sandbox.world.add_recording(seconds=1, silent=True).data["id"]
+    settings = settings_of(small, REDIS_URL=redis_url) | sandbox.environment
+    waiting = ACCESS_WAITING + ARCHIVE_ID
+    for arguments, status, what, about in (
+        (["tokens", "create", "call center", "--role", "listener", "--by", "Ann"], 0, "create-token", {"by": "Ann"}),
+        (["tokens", "revoke", "none"], 1, "revoke-token", {"about": "none"}),
+        (["deletions", "holds"], 0, None, {}),
+        (["deletions", "hold", "11-one", "--why", "x"], 0, "hold", {}),
+        (["deletions", "holds"], 0, "list", {"about": "holds", "found": 1}),
+        (["dead-letters", "retry", "a-job"], 1, "retry", {"about": "dead-letters a-job"}),
+        (["repair", "11-one"], 0, "repair", {"recordings": ["11-one"], "about": "from Telnyx"}),
+        (["seal", ago(11).isoformat()], None, "seal", {"about": f"day {ago(11)}"}),
+        (["backfill", "--since", ago(9).isoformat(), "--until", ago(9).isoformat()], 0, "backfill", {}),
+        (["telnyx", "connections", "list"], 0, None, {}),
+        (["telnyx", "recordings", "retrieve", made], 0, "telnyx", {"recordings": [made]}),
+        (["telnyx", "recordings", "delete", made], 0, "telnyx", {"about": f"recordings delete {made}"}),
+        (["telnyx", "recordings", "bulk-delete", "--ids", '["r8", "r9"]'], 1, "telnyx", {"recordings": ["r8", "r9"]}),
+    ):
+        before = redis.llen(waiting)
+        try:
+            done = callvault_here(arguments, settings)[0]
+        except (UserError, NotFound):
+            done = 1
+        assert status is None or done == status, (arguments, done)
+        rows = [json.loads(row) for row in redis.lrange(waiting, before, -1)]
+        assert [row["what"] for row in rows if row["what"] != "failed"] == ([what] if what else []), arguments
+        assert ("failed" in [row["what"] for row in rows]) == (status == 1), arguments
+        assert not rows or rows[0].items() >= about.items(), (arguments, rows)
+
+
+def test_nothing_is_deleted_at_telnyx_without_its_line_and_an_account_is_mended_with_a_warning(
+    small: SmallArchive, sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    made = sandbox.world.add_recording(seconds=1, silent=True).data["id"]
+    away = settings_of(small, REDIS_URL="redis://127.0.0.1:9/0") | sandbox.environment
+    (small.root / ".incoming").rename(small.root / "elsewhere")
+    (small.root / ".incoming").write_text("a file where the folder of new objects was")
+    refused = run_callvault(["telnyx", "recordings", "delete", made], away)
+    assert refused.returncode == 1 and "the access log cannot be written" in refused.stderr
+    shown = run_callvault(["telnyx", "recordings", "retrieve", made], away)
+    assert shown.returncode == 0 and json.loads(shown.stdout)["id"] == made, "it is still there"
+    assert "this use is not in the access log" in shown.stderr
+    alone = {"CALLVAULT_DATA": str(tmp_path / "none")} | sandbox.environment
+    assert run_callvault(["telnyx", "recordings", "delete", made], alone).stderr == "", "there is no archive here"

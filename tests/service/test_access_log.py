@@ -26,7 +26,7 @@ from lab.processes import Receiver, receiver
 from lab.redis import Server
 from tests.seals.small import SmallArchive, ago
 from tests.service.test_roles import make_token
-from workers.keys import ACCESS_WAITING
+from workers.keys import ACCESS_WAITING, INSPECTION
 
 TOKEN = "a-token-for-tests-only"
 ARCHIVE_ID = "ab" * 16
@@ -116,6 +116,21 @@ def test_each_look_and_each_decision_is_a_line(redis_url: str, redis: Any, small
         assert refused["of"] == asked["id"] and "11-one" in refused["error"]
 
 
+def test_the_lists_of_deletions_and_of_the_quarantine_are_lines_once_they_have_anything(
+    redis_url: str, redis: Any, small: SmallArchive
+) -> None:
+    with receiver(environment(redis_url, small)) as (_, process), signed_in(process) as (client, csrf):
+        for path in ("/ops/deletions", "/api/deletions", "/ops/quarantine", "/api/quarantine"):
+            assert client.get(path).status_code == 200
+        assert [row["what"] for row in in_redis(redis)] == ["sign-in"], "they are empty"
+        client.post("/ops/deletions/hold", data={"id": "11-one", "why": "x", "csrf": csrf})
+        redis.lpush(INSPECTION, b'{"words": "of a call"}')
+        for path, about in (("/ops/deletions", "deletions"), ("/api/quarantine", "quarantine")):
+            assert client.get(path).status_code == 200
+            row = in_redis(redis)[-1]
+            assert (row["what"], row["about"], row["found"]) == ("list", about, 1), path
+
+
 def _with_samples(small: SmallArchive, recording_id: str) -> None:
     """Give a recording audio that has levels: a second of silence."""
     data = io.BytesIO()
@@ -181,8 +196,10 @@ def test_without_a_token_the_user_of_this_machine_is_named_as_local(
     del settings["CALLVAULT_OPS_TOKEN"]
     with receiver(settings) as (client, _):
         assert client.get("/ops/recordings/11-one").status_code == 200
-    (row,) = in_redis(redis)
+        wrong = client.get("/api/recordings/11-one", headers={"Authorization": "Bearer a-guess-of-the-token"})
+    row, refused = in_redis(redis)
     assert (row["what"], row["who"], row["how"]) == ("look", "somebody on this machine", "local")
+    assert (wrong.status_code, refused["what"]) == (401, "sign-in-refused"), "somebody meant to be somebody else"
 
 
 def test_many_ranges_at_two_receivers_are_one_play_with_all_that_was_sent(
@@ -277,6 +294,9 @@ def test_the_page_finds_lines_by_person_recording_and_time(redis_url: str, small
         assert ann.get("/api/access-log", params={"until": ago(1).isoformat()}).json()["entries"] == []
         page = ann.get("/ops/access-log", params={"who": "ben"}).text
         assert "downloaded" in page and "11-two" in page and "11-one" not in page
+        assert ann.post("/ops/sign-in", data={"name": "Eve\u202e nnA\x1b[2J", "token": "wrong"}).status_code == 401
+        page = ann.get("/ops/access-log").text
+        assert "Eve  nnA [2J" in page and "\u202e" not in page and "\x1b" not in page
         wrong = ann.get("/ops/access-log", params={"since": "never"})
         assert wrong.status_code == 400 and "since: " in wrong.text.lower()
         assert ann.get("/ops/access-log", params={"after": "x"}).status_code == 400
@@ -327,6 +347,6 @@ def test_a_listener_sees_no_access_log_and_a_refusal_is_a_line(redis_url: str, r
         assert client.get("/api/recordings/11-one", headers=listener).json()["accesses"] is None
         auditor = {"Authorization": f"Bearer {made['auditor']['token']}"}
         found = client.get("/api/access-log", headers=auditor).json()["entries"]
-        assert [row["line"]["what"] for row in found] == ["read", "not-allowed"]
+        assert [row["line"]["what"] for row in found] == ["read", "not-allowed", "create-token", "create-token"]
         assert client.get("/api/overview", headers={"Authorization": "Bearer cvt_wrong"}).status_code == 401
         assert in_redis(redis)[-1]["what"] == "sign-in-refused"

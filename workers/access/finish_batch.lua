@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Drop a batch whose object is in the archive.
+-- Drop a batch whose object is in the archive, and note its key, so that readers know that there is more to read.
 --
 -- KEYS:   none
 -- ARGV:   1 the id of the archive; 2 the key of the object
@@ -7,4 +7,5 @@
 
 local batch = ACCESS_BATCH .. ARGV[1]
 if redis.call('LRANGE', batch, 0, 0)[1] ~= ARGV[2] then return 0 end
+redis.call('SET', ACCESS_MOVED .. ARGV[1], ARGV[2])
 return redis.call('DEL', batch)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -51,10 +52,9 @@ PRAGMA user_version = {_VERSION};
 COMMIT;
 """
 
-_ENTRIES = """
-SELECT line, object, (SELECT SUM(bytes) FROM lines m WHERE m.of = lines.id),
-  (SELECT SUM(seconds) FROM lines m WHERE m.of = lines.id), (SELECT MAX(error) FROM lines m WHERE m.of = lines.id)
-FROM lines WHERE of IS NULL"""
+_ENTRY_COLUMNS = """line, object, (SELECT SUM(bytes) FROM lines m WHERE m.of = lines.id),
+  (SELECT SUM(seconds) FROM lines m WHERE m.of = lines.id), (SELECT MAX(error) FROM lines m WHERE m.of = lines.id)"""
+_PER_PAGE = 1_000
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -116,12 +116,24 @@ class AccessIndex:
             with db:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('read', ?)", (started.isoformat(),))
 
-    def find(self, query: AccessQuery, limit: int | None, before: str | None = None) -> list[Entry]:
+    def add_waiting(self, archive: Archive, waiting: Sequence[bytes]) -> None:
+        """Take in the lines that wait in Redis, without a look at the archive.
+
+        Raises:
+            UserError: the file cannot be used now.
+        """
+        with self._open() as db:
+            self._belong_to(db, archive.identity.id)
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                _add(db, waiting, None)
+
+    def find(self, query: AccessQuery, limit: int, before: str | None = None) -> list[Entry]:
         """The lines that match, the latest first; those that complete another line are part of that.
 
         Args:
             query: what to find.
-            limit: the most; None for all.
+            limit: the most.
             before: the `place` of the last entry of the page before.
 
         Raises:
@@ -141,16 +153,34 @@ class AccessIndex:
             text = f"SELECT COUNT(*) FROM lines WHERE of IS NULL AND {where}"  # noqa: S608
             return int(db.execute(text, values).fetchone()[0])
 
-    def lines(self, query: AccessQuery, limit: int | None) -> list[bytes]:
-        """All lines that match, as they were written, the earliest first; of a limit the latest.
+    def in_order(self, query: AccessQuery, most: int | None) -> Iterator[list[Entry]]:
+        """The same lines, the earliest first, in pages of a thousand.
+
+        Args:
+            query: what to find.
+            most: how many, the latest; None for all.
 
         Raises:
             UserError: the file cannot be used now.
         """
         with self._open() as db:
-            where, values = query.conditions()
-            text = f"SELECT line FROM lines WHERE {where} ORDER BY at DESC, id DESC LIMIT ?"  # noqa: S608
-            return [line for (line,) in db.execute(text, (*values, -1 if limit is None else limit))][::-1]
+            for rows in _pages(db, f"{_ENTRY_COLUMNS}, at, id", "of IS NULL", query, most):
+                found = (_entry(row) for row in rows)
+                yield [entry for entry in found if entry is not None]
+
+    def lines(self, query: AccessQuery, most: int | None) -> Iterator[bytes]:
+        """All lines that match, as they were written, the earliest first.
+
+        Args:
+            query: what to find.
+            most: how many, the latest; None for all.
+
+        Raises:
+            UserError: the file cannot be used now.
+        """
+        with self._open() as db:
+            for rows in _pages(db, "line, at, id", "1", query, most):
+                yield from (row[0] for row in rows)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -271,12 +301,44 @@ def _set(value: object) -> object:
     return None if value is msgspec.UNSET else value
 
 
-def _find(db: sqlite3.Connection, query: AccessQuery, limit: int | None, before: str | None) -> Iterator[Entry]:
+def _find(db: sqlite3.Connection, query: AccessQuery, limit: int, before: str | None) -> Iterator[Entry]:
     where, values = query.conditions()
     if before is not None:
         where += " AND (at, id) < (?, ?)"
         values = (*values, *before.split("~", 1))
-    text = f"{_ENTRIES} AND {where} ORDER BY at DESC, id DESC LIMIT ?"
-    for data, key, sent, seconds, error in db.execute(text, (*values, -1 if limit is None else limit)):
-        if (line := decode_line(data)) is not None:
-            yield Entry(line, sent, seconds, error, key, f"{line.at}~{line.id}")
+    text = f"SELECT {_ENTRY_COLUMNS} FROM lines WHERE of IS NULL AND {where} ORDER BY at DESC, id DESC LIMIT ?"  # noqa: S608
+    for row in db.execute(text, (*values, limit)):
+        if (entry := _entry(row)) is not None:
+            yield entry
+
+
+def _pages(
+    db: sqlite3.Connection, columns: str, condition: str, query: AccessQuery, most: int | None
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows that match, the earliest first, in pages: no list of all is made, and no reader keeps the file from being tidied.
+
+    Args:
+        db: the file.
+        columns: of each row; the last two are `at, id`.
+        condition: a further condition.
+        query: what to find.
+        most: how many, the latest; None for all.
+    """
+    where, values = query.conditions()
+    where = f"{condition} AND {where}"
+    place, compare = ("", ""), ">="
+    if most is not None:
+        text = f"SELECT at, id FROM lines WHERE {where} ORDER BY at DESC, id DESC LIMIT 1 OFFSET ?"  # noqa: S608
+        place = db.execute(text, (*values, most - 1)).fetchone() or place
+    while True:
+        text = f"SELECT {columns} FROM lines WHERE {where} AND (at, id) {compare} (?, ?) ORDER BY at, id LIMIT ?"  # noqa: S608
+        if not (rows := db.execute(text, (*values, *place, _PER_PAGE)).fetchall()):
+            return
+        yield rows
+        place, compare = rows[-1][-2:], ">"
+
+
+def _entry(row: Sequence[Any]) -> Entry | None:
+    data, key, sent, seconds, error = row[:5]
+    line = decode_line(data)
+    return None if line is None else Entry(line, sent, seconds, error, key, f"{line.at}~{line.id}")

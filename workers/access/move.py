@@ -9,6 +9,7 @@ from archive.access import new_writer, put_lines
 from archive.archive import ArchiveConflict
 from process.logs import get_logger
 from text.times import parse_instant
+from workers.access.unusual import notice_unusual
 from workers.access.waiting import Batch, finish_batch, take_batch
 from workers.queue.script import server_now
 from workers.runtime import Runtime, sealable_at
@@ -51,6 +52,7 @@ async def _move_one(runtime: Runtime) -> bool:
         await runtime.in_thread(put_lines, archive, batch.key, batch.lines)
     if (day := layout.day_of(batch.key)) is not None:
         await UnsealedDays(redis).add_missing([day], sealable_at(runtime.settings, day))
+    await notice_unusual(runtime, batch, now)
     await finish_batch(redis, archive_id, batch.key)
     return True
 

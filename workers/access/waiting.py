@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from workers.keys import ACCESS_BATCH, ACCESS_WAITING, ARCHIVE, PLAYING
+from workers.keys import ACCESS_BATCH, ACCESS_MOVED, ACCESS_WAITING, ARCHIVE, PLAYING
 from workers.queue.replicas import Replicas
 from workers.queue.script import AsyncRedis, Script
 
@@ -18,7 +18,7 @@ _MOST_LINES = 2_000  # of an object; Lua unpacks less than 8,000 values at once
 
 _ADD = Script(__package__, "add_lines.lua", ARCHIVE=ARCHIVE, ACCESS_WAITING=ACCESS_WAITING, PLAYING=PLAYING)
 _TAKE = Script(__package__, "take_batch.lua", ACCESS_BATCH=ACCESS_BATCH, ACCESS_WAITING=ACCESS_WAITING)
-_FINISH = Script(__package__, "finish_batch.lua", ACCESS_BATCH=ACCESS_BATCH)
+_FINISH = Script(__package__, "finish_batch.lua", ACCESS_BATCH=ACCESS_BATCH, ACCESS_MOVED=ACCESS_MOVED)
 
 
 class NewLine(NamedTuple):
@@ -99,8 +99,20 @@ async def finish_batch(redis: AsyncRedis, archive_id: str, key: str) -> None:
     await _FINISH(redis, (), (archive_id, key))
 
 
-async def waiting_lines(redis: AsyncRedis, archive_id: str) -> list[bytes]:
-    """The lines that Redis holds, in order; of more than 20,000 the latest, as while the archive is away.
+class Held(NamedTuple):
+    """What Redis holds of the access log.
+
+    Attributes:
+        lines: those that wait, in order; of more than 20,000 the latest, as while the archive is away.
+        moved: the key of the object that a worker wrote last; None if none is known.
+    """
+
+    lines: list[bytes]
+    moved: bytes | None
+
+
+async def held_lines(redis: AsyncRedis, archive_id: str) -> Held:
+    """What Redis holds of the access log.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -109,5 +121,6 @@ async def waiting_lines(redis: AsyncRedis, archive_id: str) -> list[bytes]:
         pipe.lrange(ACCESS_BATCH + archive_id, 1, -1)
         pipe.lrange(ACCESS_WAITING + archive_id, -_MOST_READ, -1)
         pipe.lrange(ACCESS_WAITING, -_MOST_READ, -1)
-        found: list[list[bytes]] = await pipe.execute()
-    return [line for lines in found for line in lines]
+        pipe.get(ACCESS_MOVED + archive_id)
+        *found, moved = await pipe.execute()
+    return Held([line for lines in found for line in lines], moved)

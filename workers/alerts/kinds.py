@@ -167,6 +167,13 @@ KINDS: dict[str, Kind] = {
     "media-lost": Kind(
         "warning", "A media file expired before Callvault could archive it", "Upload it again if it is still needed"
     ),
+    "unusual-access": Kind(
+        "warning",
+        "One person has played, downloaded or exported more recordings within an hour than `CALLVAULT_UNUSUAL_RECORDINGS`. The "
+        "alert comes within a minute or two, and once an hour for each person",
+        "Run the command that the alert names to see what, and ask the person. To stop somebody, revoke the API token, or take "
+        "the role away at the provider or in the access file",
+    ),
     "drift": Kind(
         "warning",
         "Something at Telnyx differs from `CALLVAULT_CONNECTIONS_FILE`",

@@ -76,6 +76,7 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-action]");
   if (!button) return;
   const form = button.form;
+  if ("asks" in button.dataset && !form.reportValidity()) return;
   const action = form.action;
   form.action = button.dataset.action;
   form.submit(); // as the browser does, so that the answer is a download

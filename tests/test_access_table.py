@@ -1,0 +1,50 @@
+"""The table of docs/access-log.md has every row of the pages and every command, and says what each really writes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from config.ask_why import ACTS
+from docs.accesses import COMMANDS as LINES
+from docs.accesses import entries
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = (ROOT / "docs/access-log.md").read_text()
+# Words that people are asked no reason for: they decide with a reason of their own, or show no recording.
+_UNASKED = {
+    *("sent", "levels", "search", "list", "find", "hold", "release", "approve", "pause", "resume", "erase", "retire"),
+    *(
+        "retry",
+        "retry-group",
+        "retry-selected",
+        "discard",
+        "discard-group",
+        "discard-selected",
+        "acknowledge",
+        "dismiss",
+    ),
+    *("retry-upload", "refresh", "accept", "backfill", "repair", "seal", "sign", "apply", "telnyx"),
+    *("create-token", "revoke-token"),
+}
+
+
+def test_every_row_and_every_command_has_an_entry_and_every_entry_a_row() -> None:
+    """To mend it: add what is missing to docs/accesses.py, with the words that it writes or why it writes nothing."""
+    assert len([*entries()]) > len(LINES)
+
+
+def test_the_words_of_commands_are_written_by_commands() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "cli").glob("*.py"))
+    for name, writes in LINES.items():
+        for word in () if isinstance(writes, str) else writes:
+            assert f'"{word}"' in sources, (name, word)
+
+
+def test_every_word_is_explained_and_may_be_asked_about_or_is_not_on_purpose() -> None:
+    explained = set(re.findall(r"`([a-z-]+)`", "\n".join(re.findall(r"^\| (`[^|]+) \|", DOCUMENT, re.MULTILINE))))
+    asked = frozenset().union(*(act.covers for act in ACTS.values()))
+    for _, where, writes in entries():
+        for word in () if isinstance(writes, str) else writes:
+            assert word.removesuffix("-group").removesuffix("-selected") in explained, (where, word)
+            assert (word in asked) != (word in _UNASKED), f"{word} of {where}: config/ask_why.py, or _UNASKED here"
