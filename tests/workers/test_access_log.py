@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from redis.exceptions import OutOfMemoryError
 
 from archive import kinds, layout
@@ -17,12 +18,12 @@ from archive.archive import Archive
 from archive.stores.store import StoreError
 from lab.redis import Server, watched
 from text.times import format_instant, utc_now
-from workers.access import move
+from workers.access import move, reading
 from workers.access.index import AccessIndex
 from workers.access.log import AccessLog, NotWritten
 from workers.access.move import move_access_log
 from workers.access.query import AccessQuery
-from workers.access.reading import bring_up_to_date
+from workers.access.reading import AccessReader, bring_up_to_date
 from workers.access.waiting import held_lines, take_batch
 from workers.keys import ACCESS_WAITING, ARCHIVE, PLAYING, UNSEALED
 from workers.queue.connect import connect_receiver
@@ -354,3 +355,54 @@ async def test_lines_older_than_the_listed_days_are_read_once_and_late_ones_stil
         put_lines(runtime.archive, layout.access_log_key(at, f"{days:016x}"), [row])
         await bring_up_to_date(index, runtime.archive, runtime.redis)
     assert [one.line.who for one in index.find(AccessQuery(), 100)] == ["New", "Old"]
+
+
+async def test_many_readers_list_the_archive_once_until_a_worker_moves_more(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = 0
+    store_list = runtime.archive.store.list
+
+    def counted(prefix: str) -> Any:
+        nonlocal listed
+        listed += 1
+        return store_list(prefix)
+
+    monkeypatch.setattr(runtime.archive.store, "list", counted)
+    reader, log = AccessReader(AccessIndex(tmp_path / "data")), log_of(runtime)
+
+    async def found() -> list[str]:
+        assert await reader.bring_up_to_date(runtime.archive, runtime.redis) is None
+        return [one.line.who for one in reader.index.find(AccessQuery(), 10)][::-1]
+
+    await log.write(line("Ann"))
+    assert await found() == ["Ann"]
+    before = listed
+    await log.write(line("Ben"))
+    assert await found() == ["Ann", "Ben"], "what waits in Redis is there at once"
+    assert listed == before
+    await move_access_log(runtime)
+    await log.write(line("Cem"))
+    assert await found() == await found() == ["Ann", "Ben", "Cem"]
+    assert listed > before, "and so is what a worker has moved"
+    before = listed
+    put_lines(runtime.archive, layout.access_log_key(utc_now(), "1" * 16), [encode_line(line("Dee"))])
+    assert await found() == ["Ann", "Ben", "Cem"] and listed == before
+    monkeypatch.setattr(reading, "_LISTED_SECONDS", 0)
+    assert await found() == ["Ann", "Ben", "Cem", "Dee"], "what came there another way is there half a minute later"
+
+
+async def test_a_long_log_is_read_in_pages_and_in_order(runtime: Runtime, tmp_path: Path) -> None:
+    index = AccessIndex(tmp_path / "data")
+    instants = [utc_now() - timedelta(seconds=n // 3) for n in range(2_500)][::-1]  # several at one instant
+    made = [structs.replace(line(f"person {n}"), at=format_instant(at)) for n, at in enumerate(instants)]
+    made.sort(key=lambda one: (one.at, one.id))
+    put_lines(runtime.archive, layout.access_log_key(utc_now(), "1" * 16), map(encode_line, made))
+    await bring_up_to_date(index, runtime.archive, runtime.redis)
+    pages = [*index.in_order(AccessQuery(), None)]
+    assert [len(page) for page in pages] == [1000, 1000, 500]
+    assert [entry.line for page in pages for entry in page] == made
+    assert [*index.lines(AccessQuery(), None)] == [*map(encode_line, made)]
+    assert [*index.lines(AccessQuery(), 1_001)] == [*map(encode_line, made[-1_001:])]
+    assert [*index.lines(AccessQuery(), 9_999)] == [*map(encode_line, made)]
+    assert [*index.in_order(AccessQuery(who="nobody"), 3)] == []
