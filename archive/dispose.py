@@ -21,6 +21,7 @@ from archive.proof import Damaged, hash_object
 from archive.readers import COMMIT_RECORD, ERASURE
 from archive.records import ArchivedObject, Disposal, ErasedObject, Erasure, Part
 from archive.stores.store import StoreError
+from text.counts import many
 from text.times import format_instant, utc_now
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _rows(archive: Archive, folder: Folder, going: Iterable[str]) -> dict[str, E
     for key in going:
         size, proven = folder.objects[key].size, known.get(key)
         if proven is not None and proven.size != size:
-            raise Damaged(key, f"{size} bytes in the store, {proven.size} in its commit record")
+            raise Damaged(key, f"{many(size, 'byte')} in the store, {proven.size} in its commit record")
         sha256 = _hash(archive, folder, key) if proven is None else proven.sha256
         found[key] = ErasedObject(key, size, sha256)
     return found

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from archive.records import AppliedRules
-from cli.console import bold, in_columns, printable
+from cli.console import bold, in_columns
 from text.counts import many
 from text.periods import zone_of
+from text.printable import printable
 from text.sizes import format_size
 from text.times import format_duration, format_instant, parse_instant
 from workers.retention.apply import Change, Difference

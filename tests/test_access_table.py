@@ -24,7 +24,7 @@ _UNASKED = {
         "acknowledge",
         "dismiss",
     ),
-    *("retry-upload", "refresh", "accept", "backfill", "repair", "seal", "sign", "apply", "telnyx"),
+    *("retry-upload", "refresh", "accept", "backfill", "repair", "seal", "sign", "apply", "telnyx", "apply-rules"),
     *("create-token", "revoke-token"),
 }
 
