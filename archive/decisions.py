@@ -6,12 +6,15 @@ recording has a copy in the recording's folder, which the seal of the day lists.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import msgspec
+
 from archive import kinds, layout
 from archive.ahead import ahead
-from archive.archive import Archive
+from archive.archive import Archive, ArchiveConflict
 from archive.hold import Hold, together
 from archive.layout import Scope
 from archive.readers import DECISION
@@ -38,6 +41,38 @@ def put_decision(archive: Archive, decision: Decision, folder: str | None = None
     archive.put_record(layout.decision_key(decision.scope, decision.subject, decision.id), decision)
     if folder is not None:
         archive.put_record(layout.decision_copy_key(folder, decision.id), decision)
+
+
+def put_hold_once(archive: Archive, decision: Decision) -> tuple[Decision, bool]:
+    """Write a hold, unless one by the same person and for the same reason stands already; blocks.
+
+    Its id comes from what it says and from the releases before it. So two writers at once write one object, and after a
+    release it can be placed anew.
+
+    Returns:
+        The hold that stands, and whether it was written now.
+
+    Raises:
+        StoreError: the store did not take it.
+    """
+    known = decisions_about(archive, decision.scope, decision.subject)
+    standing = standing_holds(known)
+    for name, one in known.items():
+        if name in standing and isinstance(one, Decision) and (one.by, one.why) == (decision.by, decision.why):
+            return one, False
+    lifted = sorted(name for name, one in known.items() if isinstance(one, Decision) and one.decision == "release")
+    said = repr((decision.scope, decision.subject, decision.by, decision.why, lifted))
+    decision = msgspec.structs.replace(
+        decision, id=hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    )
+    key = layout.decision_key(decision.scope, decision.subject, decision.id)
+    try:
+        archive.put_record(key, decision)
+    except ArchiveConflict:  # somebody else sent the same just now
+        stored = DECISION.read(archive.read_small(key), key)
+        assert isinstance(stored, Decision)  # noqa: S101  its id is of this version
+        return stored, False
+    return decision, True
 
 
 def decisions_about(archive: Archive, scope: Scope, subject: str = "") -> Decisions:

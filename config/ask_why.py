@@ -21,7 +21,7 @@ class Act(NamedTuple):
 # THE table, by the words of the setting.
 ACTS: dict[str, Act] = {
     "look": Act("open a recording, or read it or its transcript", frozenset({"look", "read", "transcript"})),
-    "listen": Act("listen to a recording", frozenset({"play"})),
+    "listen": Act("listen to a recording", frozenset({"play", "address"})),
     "download": Act("take a copy of the audio", frozenset({"download", "get"})),
     "export": Act("export recordings or a list of them", frozenset({"export"})),
     "inventory": Act("take or share the inventory of a day", frozenset({"inventory", "share"})),

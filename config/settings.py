@@ -479,6 +479,13 @@ class Settings(BaseModel):
         help="Alert when one person plays, downloads or exports more recordings than this within an hour. If unset, never.",
         expected="a number from 1 to 1000000",
     )
+    api_requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = _setting(
+        "CALLVAULT_API_REQUESTS_PER_MINUTE",
+        600,
+        same_in="nothing",
+        help="How many requests of one token `/api/` answers in a minute. 0 turns the limit off.",
+        expected="a number from 0 to 1000000",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "CALLVAULT_LOG_LEVEL",
         "info",

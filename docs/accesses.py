@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from docs.commands import all_pages
 from service.ops import accesses
-from service.ops.tables import CHANGES, FILES, PAGES
+from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
 
 _SERVICE = "a process of the service, which acts by its settings"
 _COUNTS = "it shows counts and states"
@@ -22,10 +22,20 @@ _SAYS: dict[accesses.Says, tuple[str, ...]] = {
     accesses.deletions: ("list",),
     accesses.quarantine: ("list",),
     accesses.audio: ("play", "download", "sent"),
+    accesses.download: ("download", "sent"),
+    accesses.transcript: ("transcript",),
     accesses.levels: ("levels",),
     accesses.export: ("export",),
     accesses.export_selected: ("export",),
     accesses.inventory: ("inventory",),
+}
+
+# What operations of `/api/` write themselves, by their names.
+_THEMSELVES: dict[str, tuple[str, ...]] = {
+    "createAudioAddress": ("address", "play", "download", "sent"),
+    "holdRecording": ("hold",),
+    "releaseRecording": ("release",),
+    "approveFindings": ("approve",),
 }
 
 # Rows that write nothing, by their path, and why.
@@ -105,6 +115,9 @@ def entries() -> Iterator[tuple[str, str, tuple[str, ...] | str]]:
     for file in FILES:
         method = "" if file.method == "GET" else f"{file.method} "
         yield file.what, f"`{method}{file.path}`", _SAYS[file.log] if file.log is not None else silent.pop(file.path)
+    for one in OPERATIONS:
+        method = "" if one.method == "GET" else f"{one.method} "
+        yield one.what, f"`{method}{one.path}`", _THEMSELVES[one.name] if one.log is None else _SAYS[one.log]
     for path, change in CHANGES.items():
         yield change.what, f"`POST /ops{path}`", (path.rpartition("/")[2],)
     for shown in all_pages():

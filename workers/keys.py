@@ -101,6 +101,7 @@ LAST = "callvault:last"  # hash: `archived`, `reconciled` -> when that happened 
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
 SESSION = "callvault:session:"  # + hash of its secret: who signed in at the OpenID provider, encrypted with that secret
 SESSION_CHECK = "callvault:session-check:"  # + the same: a receiver asks the provider about it now
+API_REQUESTS = "callvault:api-requests:"  # + hash of a token's id: its requests to `/api/` of the current minute
 API_TOKENS_CHANGED = "callvault:api-tokens-changed"  # counts the API tokens that were made or revoked
 RETENTION_UNREADABLE = "callvault:retention-unreadable"  # why the retention rules in force cannot be read
 RETENTION_DIFFERS = "callvault:retention-differs"  # how the file of retention rules differs from those in force

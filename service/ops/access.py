@@ -12,13 +12,14 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from archive.records import ApiToken
 from config.settings import Settings
@@ -28,6 +29,7 @@ from process.private import private_folder
 from service.ops.csrf import unmasked
 from service.ops.guesses import Guesses
 from service.ops.person import How, Person, Refused, address_of, text_of_header
+from service.ops.problems import answer_problem, is_of_api
 from service.protocol import peer_of
 from text.counts import many
 from workers.api_tokens import PREFIX, KnownTokens, grant_of
@@ -87,6 +89,7 @@ class Access:
         key = secret or _key_of(settings.data_folder)
         self._sessions = URLSafeTimedSerializer(key, salt="callvault ops session")
         self._attempts = URLSafeTimedSerializer(key, salt="callvault attempt to sign in")
+        self._addresses = URLSafeSerializer(key, salt="callvault address of audio")
         self._tokens = tokens
         self.guesses = Guesses(redis)
         self.shares = URLSafeTimedSerializer(key, salt="callvault shared evidence")  # signs addresses: `shared.py`
@@ -272,6 +275,32 @@ class Access:
             secure=request.url.scheme == "https",
         )
 
+    def sign_address(self, value: list[object]) -> str:
+        """A value that comes back by `unsign_address`; it says itself when it ends, since clocks of receivers differ."""
+        return str(self._addresses.dumps(value))
+
+    def unsign_address(self, text: str) -> Any:
+        """A value that this or another receiver has signed.
+
+        Raises:
+            itsdangerous.BadData: nobody has, or with another key.
+        """
+        return self._addresses.loads(text)
+
+    async def bearer_of_address(self, token_id: str) -> Person | None:
+        """Who made an address of audio, as the token stands now; None if it does not work any more.
+
+        Args:
+            token_id: of the API token; empty: the ops token, whose change ends the signature too.
+
+        Raises:
+            StoreError: the archive, which holds the API tokens, does not answer.
+        """
+        if not token_id:
+            return Person("api", "", "audio address") if self._token is not None else None
+        row = await self._tokens.of_id(token_id)
+        return None if row is None else replace(_of_token(row, ""), how="audio address")
+
     async def close(self) -> None:
         """Close the connections to the OpenID provider."""
         if self._provider is not None:
@@ -339,11 +368,9 @@ def _of_token(row: ApiToken, csrf: str) -> Person:
 
 def signed_out(request: Request) -> Response:
     """The answer to a request without a sign-in: a redirect to the sign-in page, or 401 from the API."""
-    if request.scope["path"].startswith("/api/"):
-        return JSONResponse(
-            {"error": "no valid token; send a header `Authorization: Bearer TOKEN`, and see docs/access.md"},
-            401,
-            {"WWW-Authenticate": "Bearer"},
+    if is_of_api(request.scope["path"]):
+        return answer_problem(
+            request, 401, "no valid token; send a header `Authorization: Bearer TOKEN`, and see docs/access.md"
         )
     wanted = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
     target = f"/ops/sign-in?next={quote(wanted)}" if request.method == "GET" else "/ops/sign-in"

@@ -34,6 +34,7 @@ class Said(NamedTuple):
         found: how many recordings matched.
         about: what else it is about.
         why: the person's reason.
+        by: the name that a program gives for the person it acts for.
         of_audio: the format of the audio that is sent, which makes it a play; empty for anything else.
     """
 
@@ -43,6 +44,7 @@ class Said(NamedTuple):
     found: int | None = None
     about: str = ""
     why: str = ""
+    by: str = ""
     of_audio: str = ""
 
 
@@ -111,6 +113,16 @@ def audio(request: Request) -> Said:
     return Said(what, [request.path_params["recording_id"]], of_audio=request.path_params["audio_format"])
 
 
+def download(request: Request) -> Said:
+    """Audio that a program takes by `/api/`."""
+    return audio(request)._replace(what="download")
+
+
+def transcript(request: Request) -> Said:
+    """The words of a recording without the rest of it."""
+    return Said("transcript", [request.path_params["recording_id"]])
+
+
 def levels(request: Request) -> Said | None:
     """The levels of a recording; nothing if its page asks for them, since the look at that is a line."""
     ops: Ops = request.app.state.ops
@@ -143,7 +155,7 @@ def change(request: Request, form: Mapping[str, str]) -> Said:
 def line_of(request: Request, person: Person, said: Said, **more: object) -> AccessLine:
     """The line about a request."""
     who = {"role": person.role, "subject": person.id}
-    about = {"query": said.query, "found": said.found, "about": said.about, "why": said.why}
+    about = {"query": said.query, "found": said.found, "about": said.about, "why": said.why, "by": said.by}
     return new_line(said.what, person.name, person.how, address_of(request), said.recordings, **who, **about, **more)
 
 
@@ -178,12 +190,18 @@ async def log_known(ops: Ops, request: Request, says: Says | None) -> bool:
 
 @asynccontextmanager
 async def logged_change(ops: Ops, request: Request, person: Person, form: Mapping[str, str]) -> AsyncIterator[None]:
+    """Write the line about a change from the pages before the block makes it; raises as `logged`."""
+    async with logged(ops, request, person, change(request, form)):
+        yield
+
+
+@asynccontextmanager
+async def logged(ops: Ops, request: Request, person: Person, said: Said) -> AsyncIterator[None]:
     """Write the line about a change before the block makes it, and another if it fails.
 
     Raises:
         NotWritten: the change must not be made; ReasonWanted: likewise, before a reason is given.
     """
-    said = change(request, form)
     reasons.assert_given(ops, said.what, said.why)
     line = line_of(request, person, said)
     await ops.accesses.write(line)

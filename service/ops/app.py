@@ -38,14 +38,15 @@ class OpsApp:
 
     def _load(self, receiver: State) -> ASGIApp:
         from starlette.applications import Starlette
+        from starlette.exceptions import HTTPException
 
         from service.ops.parts import Ops
-        from service.ops.site import routes
+        from service.ops.site import no_route, routes
 
         self._ops = Ops(receiver.settings, receiver.redis, receiver.replicas, receiver.sign_in)
         if receiver.sign_in.openid is not None:
             _ = self._ops.access  # here in the thread: its modules take a tenth of a second
-        app = Starlette(routes=routes())
+        app = Starlette(routes=routes(), exception_handlers={HTTPException: no_route})
         app.state.ops = self._ops
         app.router.redirect_slashes = False
         return app

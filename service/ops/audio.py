@@ -46,7 +46,7 @@ async def audio(ops: Ops, request: Request) -> Response:
         StoreError: the archive cannot be read now.
     """
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
-    wanted, milliseconds = await _wanted(ops, view_of(request), recording_id, audio_format)
+    wanted, milliseconds = await wanted_audio(ops, view_of(request), recording_id, audio_format)
     request.state.bytes_per_second = wanted.size / milliseconds * 1000 if milliseconds else 0
     span = _span(request.headers.get("range"), wanted.size)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{wanted.sha256}"'}
@@ -79,6 +79,18 @@ async def audio(ops: Ops, request: Request) -> Response:
     return _Audio(chunks, 206 if is_part else 200, headers, wanted.content_type)
 
 
+async def download(ops: Ops, request: Request, _: None) -> Response:
+    """The audio of a recording for a program, as `audio` gives it.
+
+    Raises:
+        Refused: also for a range outside the audio.
+    """
+    response = await audio(ops, request)
+    if response.status_code == 416:
+        raise Refused(416, "the range is outside the audio", {"Content-Range": response.headers["Content-Range"]})
+    return response
+
+
 async def levels(ops: Ops, request: Request) -> Response:
     """How loud each channel of a WAV is over time, for the picture above the player, as JSON.
 
@@ -89,7 +101,7 @@ async def levels(ops: Ops, request: Request) -> Response:
         Refused: the archive does not have this audio, it is damaged, or its codec has no samples.
         StoreError: the archive cannot be read now.
     """
-    wanted, _ = await _wanted(ops, view_of(request), request.path_params["recording_id"], "wav")
+    wanted, _ = await wanted_audio(ops, view_of(request), request.path_params["recording_id"], "wav")
     if (found := ops.levels.get(wanted.sha256)) is None:
         async with ops.looking_at_levels:
             if (found := ops.levels.get(wanted.sha256)) is None:  # nobody has read it since
@@ -142,8 +154,10 @@ async def _reported(ops: Ops, damage: Damaged) -> Refused:
     return Refused(status, f"{damage}; {advice}")
 
 
-async def _wanted(ops: Ops, view: View, recording_id: str, audio_format: str) -> tuple[ArchivedObject, int]:
+async def wanted_audio(ops: Ops, view: View, recording_id: str, audio_format: str) -> tuple[ArchivedObject, int]:
     """The audio of a recording in one format, as its commit record names it, and its length in milliseconds.
+
+    Without a format, it is the first that the recording has.
 
     Raises:
         Refused: the archive does not have it.
@@ -153,9 +167,10 @@ async def _wanted(ops: Ops, view: View, recording_id: str, audio_format: str) ->
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
     record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
-    wanted = next((o for o in record.objects if o.key.endswith(f".{audio_format}")), None) if record else None
+    suffix = f".{audio_format}" if audio_format else ""
+    wanted = next((o for o in record.objects if o.key.endswith(suffix)), None) if record else None
     if record is None or wanted is None:
-        raise Refused(404, f"recording {recording_id} has no {audio_format}")
+        raise Refused(404, f"recording {recording_id} has no {audio_format or 'audio'}")
     return wanted, record.audio.duration_ms
 
 

@@ -33,7 +33,8 @@ class Guesses:
             Refused: it failed too often.
         """
         if await self.add(address, 0) >= _MOST:
-            raise Refused(429, "too many failed sign-ins from your address; try again in 15 minutes")
+            wait = {"Retry-After": str(_SECONDS)}
+            raise Refused(429, "too many failed sign-ins from your address; try again in 15 minutes", wait)
 
     async def add(self, address: str, more: int = 1) -> int:
         """Add failed sign-ins of an address, and return their number."""

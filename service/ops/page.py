@@ -1,10 +1,10 @@
-"""One row of each table in `tables.py`: pages, other answers, and changes. Each says which roles may use it."""
+"""One row of each table in `tables.py`: pages, other answers, changes, operations of `/api/`. Each names its roles."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -93,4 +93,37 @@ class Change:
     make: Callable[[Ops, dict[str, str]], Awaitable[str | Shared]]
     fields: tuple[str, ...]
     may: May
+    scoped: Scoped = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a program asks of `/api/`, beside the data of the pages.
+
+    Attributes:
+        path: the whole path.
+        method: of the request; all but GET need the CSRF token of a person who came with a cookie.
+        name: its `operationId`, which clients make names of functions from.
+        what: it does, for docs/access.md and the OpenAPI document.
+        give: makes the answer; its third argument is the body, None without one.
+        may: the roles that may ask for it.
+        scoped: how it treats a role with a scope (`may.py`).
+        answer: the type of the answer, or its media type if it is no JSON.
+        body: the type of the body, whose unknown fields are refused; None: it takes none.
+        query: the query parameters with a description each; any other is refused.
+        log: what the access log says of it; None: nothing, or `give` writes the line itself.
+        refusals: the statuses of its own refusals, beside those of every path.
+    """
+
+    path: str
+    method: Literal["GET", "POST"]
+    name: str
+    what: str
+    give: Callable[[Ops, Request, Any], Awaitable[Any]]
+    may: May
+    answer: type | str
+    body: type | None = None
+    query: tuple[tuple[str, str], ...] = ()
+    log: Says | None = None
+    refusals: tuple[int, ...] = (404,)
     scoped: Scoped = field(kw_only=True)

@@ -15,6 +15,7 @@ from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings
 from config.sign_in import NO_PROVIDER, SignIn
 from service.ops.access import Access
+from service.ops.limits import Limits
 from service.ops.plays import Plays
 from workers.access.index import AccessIndex
 from workers.access.log import AccessLog
@@ -138,6 +139,11 @@ class Ops:
         self.overview = None
         if "catalogue" in self.__dict__:
             self.catalogue.expire()
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Counts the requests to `/api/`."""
+        return Limits(self.redis, self.settings.api_requests_per_minute)
 
     @cached_property
     def accesses(self) -> AccessLog:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,7 @@ from config.roles import Role
 from config.scopes import Grant, roles_of
 from workers.catalogue.reach import Reach
 
-How = Literal["token", "local", "api token", "oidc", "proxy"]
+How = Literal["token", "local", "api token", "oidc", "proxy", "audio address"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Person:
         name: as given at sign-in, or of the API token; it is recorded with changes and grants nothing.
         csrf: the token that each of this person's changes must carry; empty for a program that sends its token each time.
         how: how the person signed in: with the ops `token`, with an `api token`, at an OpenID provider (`oidc`),
-            at a `proxy`, or not at all, as a `local` user of this machine.
+            at a `proxy`, or not at all: as a `local` user of this machine, or with the `audio address` that a token made.
         grants: what the person may do, and with which recordings.
         id: of the API token; the provider's or proxy's of the person; empty for others.
     """
@@ -63,8 +63,14 @@ def text_of_header(header: str) -> str:
 
 
 class Refused(Exception):
-    """A request is refused; the text says why."""
+    """A request is refused; the text says why.
 
-    def __init__(self, status: int, text: str) -> None:
+    Attributes:
+        status: of the answer.
+        headers: of the answer, such as `Retry-After`.
+    """
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.headers = headers or {}

@@ -81,7 +81,10 @@ class Plays:
         is_once = said.what == "download" and "range" not in request.headers
         name = hashlib.sha256(
             repr(
-                (line.who, line.how, line.subject, line.address, line.what, *said.recordings, said.of_audio, said.why)
+                (
+                    *(line.who, line.how, line.subject, line.address, line.what, *said.recordings),
+                    *(said.of_audio, said.why, said.about),
+                )
             ).encode()
         ).hexdigest()[:32]
         key, now = line.id if is_once else name, time.monotonic()

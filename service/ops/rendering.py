@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from service.app import WEBHOOK_PATH
 from service.ops import accesses, activity, charts, connections, evidence, reasons, recordings
@@ -18,7 +18,8 @@ from service.ops.csrf import masked_csrf
 from service.ops.may import Guarded, admits, may_use
 from service.ops.parts import Ops
 from service.ops.person import Person
-from service.ops.sharing import SHARED_FOR
+from service.ops.problems import answer_problem, is_of_api
+from service.ops.sharing import SHARED_FOR, whole_address
 from service.ops.show import FILTERS, ZONE_COOKIE, address, zone_of
 from service.ops.tables import CHANGES, FILES, PAGES
 from text.times import format_instant, utc_now
@@ -95,11 +96,6 @@ def ask_why(request: Request, person: Person | None, wanted: reasons.ReasonWante
     )
 
 
-def whole_address(request: Request, path: str) -> str:
-    """The address of a path as the browser sees it; behind a proxy, `X-Forwarded-Proto` must be believed."""
-    return str(request.url.replace(path=path, query=""))
-
-
 # The headings of pages that cannot be shown, by the condition that they need to be over.
 _AWAY = {"redis-away": "Redis does not answer", "archive-away": "The archive cannot be read"}
 
@@ -115,8 +111,8 @@ def problem(
         away: the condition that is the cause, if it is one; the page then links to those that still work.
         hits: what the catalogue knows nevertheless.
     """
-    if request.scope["path"].startswith("/api/"):
-        return JSONResponse({"error": text}, status)
+    if is_of_api(request.scope["path"]):
+        return answer_problem(request, status, text, away)
     if request.headers.get("hx-request"):
         return HTMLResponse(render("said.html", request, person, "", text=text, is_good=False), status)
     title = _AWAY.get(away) or ("Partly done" if status == 207 else HTTPStatus(status).phrase.capitalize())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from itsdangerous import BadSignature, SignatureExpired
+from starlette.requests import Request
 
 from service.ops.bulk import Shared
 from service.ops.evidence import read_day
@@ -33,6 +34,11 @@ class Share:
     day: date
     by: str
     ends_at: str
+
+
+def whole_address(request: Request, path: str) -> str:
+    """The address of a path as the browser sees it; behind a proxy, `X-Forwarded-Proto` must be believed."""
+    return str(request.url.replace(path=path, query=""))
 
 
 async def share(ops: Ops, form: dict[str, str]) -> Shared:

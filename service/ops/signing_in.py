@@ -16,7 +16,8 @@ from service.ops.accesses import log_refused_sign_in, log_sign_in
 from service.ops.forms import read_form
 from service.ops.parts import Ops
 from service.ops.person import Refused, address_of
-from service.ops.rendering import render, whole_address
+from service.ops.rendering import render
+from service.ops.sharing import whole_address
 from text.one_line import one_line
 from workers.access.log import NotWritten
 

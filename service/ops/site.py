@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -25,7 +25,7 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from config.roles import ROLES
 from process.logs import get_logger
-from service.ops import accesses, reasons, shared
+from service.ops import accesses, audio_address, operations, reasons, shared
 from service.ops.access import HEADERS, signed_out
 from service.ops.bulk import PartlyDone, assert_few, named
 from service.ops.forms import read_form
@@ -35,11 +35,13 @@ from service.ops.openapi import document
 from service.ops.page import Change, File, Page
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
+from service.ops.problems import answer_problem, is_of_api
 from service.ops.reasons import ReasonWanted, give_reason
 from service.ops.recording import ArchiveAway
-from service.ops.rendering import ask_why, problem, render, whole_address
+from service.ops.rendering import ask_why, problem, render
+from service.ops.sharing import whole_address
 from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
-from service.ops.tables import CHANGES, FILES, PAGES
+from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
 from service.ops.view import View, view_of
 from telnyx_api.errors import TelnyxError
 from text.counts import many
@@ -71,6 +73,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/ops/sign-in/start", start, methods=["GET"]),
         Route(CALLBACK, callback, methods=["GET"]),
         *shared.routes(),
+        *audio_address.routes(),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static"), middleware=_SMALLER),
     ]
     own = (
@@ -91,16 +94,21 @@ def routes() -> Sequence[BaseRoute]:
             Route(f"/ops{page.path}", shown, methods=["GET"], middleware=_SMALLER),
             Route(f"/api{page.path or '/overview'}", answered, methods=["GET"], middleware=_SMALLER),
         ]
+    for row in OPERATIONS:
+        asked = _Door(operations.answer_of(row), *dict(row.query), may=row.may, scoped=row.scoped, log=row.log)
+        found.append(
+            Route(row.path, asked, methods=[row.method], middleware=_SMALLER if isinstance(row.answer, type) else ())
+        )
     found += [
         Route(f"/ops{path}", _Door(_made(row), may=row.may, scoped=row.scoped), methods=["POST"])
         for path, row in CHANGES.items()
     ]
     found += [
         Route("/ops/", _to_the_pages, methods=["GET"]),
-        *(
-            Route(f"{root}/{{rest:path}}", _Door(_unknown, may=EVERYONE, scoped="none"), methods=["GET"])
-            for root in ("/ops", "/api")
-        ),
+        Route("/ops/{rest:path}", _Door(_unknown, may=EVERYONE, scoped="none"), methods=["GET"]),
+        Route(
+            "/api/{rest:path}", _Door(_unknown, may=EVERYONE, scoped="none")
+        ),  # any method, so that it says which ones a path takes
     ]
     assert_guarded(found)
     return found
@@ -128,6 +136,7 @@ class _Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         response = await self._logged(request)
+        request.app.state.ops.limits.show(request, response)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         await response(scope, receive, send)
@@ -153,6 +162,8 @@ class _Door:
             if person is None:
                 return signed_out(request)
             request.state.person = person
+            if is_of_api(request.scope["path"]):
+                await ops.limits.take(request, person)
             if not admits(person, self.may, self.scoped):
                 if request.scope["path"] == "/ops" and person.roles:
                     return RedirectResponse("/ops/recordings", 303)  # the overview counts all recordings
@@ -171,7 +182,9 @@ class _Door:
                 ops.access.remember(response, person, request)
             return response
         except Refused as error:
-            return problem(request, person, error.status, str(error))
+            response = problem(request, person, error.status, str(error))
+            response.headers.update(error.headers)
+            return response
         except ReasonWanted as error:
             return ask_why(request, person, error)
         except NotWritten as error:
@@ -369,10 +382,26 @@ async def _openapi(ops: Ops, request: Request) -> Response:
 
 
 async def _unknown(ops: Ops, request: Request) -> Response:
-    where = (
-        "/api/openapi.json lists the paths" if request.scope["path"].startswith("/api/") else "the menu has all pages"
-    )
-    raise Refused(404, f"there is nothing at {request.scope['path'][:200]}; {where}")
+    path = request.scope["path"]
+    if not is_of_api(path):
+        raise Refused(404, f"there is nothing at {path[:200]}; the menu has all pages")
+    rows = [route for route in request.app.routes if isinstance(route, Route) and "{rest:path}" not in route.path]
+    if methods := sorted({method for row in rows if row.path_regex.match(path) for method in row.methods or ()}):
+        takes = ", ".join(methods)
+        raise Refused(405, f"{path[:200]} does not take {request.method}; it takes {takes}", {"Allow": takes})
+    raise Refused(404, f"there is nothing at {path[:200]}; /api/openapi.json lists the paths")
+
+
+def no_route(request: Request, error: Exception) -> Response:
+    """The answer to a request that no route takes: Starlette's own, and a problem document under `/api/`."""
+    assert isinstance(error, HTTPException)  # noqa: S101  the application registers it for no other
+    response: Response = PlainTextResponse(error.detail, error.status_code)
+    if is_of_api(request.scope["path"]):
+        text = f"it takes {error.headers['Allow']}" if error.headers else "there is nothing here"
+        response = answer_problem(request, error.status_code, f"{text}; /api/openapi.json lists the paths")
+        response.headers.update(HEADERS)
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _to_the_pages(request: Request) -> Response:

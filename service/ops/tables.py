@@ -1,4 +1,4 @@
-"""THE tables of the ops pages, of `/api/`, of other answers and of the changes that people make: each is a row.
+"""THE tables of the ops pages, of `/api/`, of other answers and of the changes that people and programs make: each is a row.
 
 A row names the roles that may use it, and says how it treats one with a scope; `may.py` has both. docs/access.md shows them all.
 """
@@ -9,7 +9,9 @@ from service.ops import (
     access_log,
     accesses,
     audio,
+    audio_address,
     connections,
+    decide,
     deletions,
     evidence,
     letters,
@@ -19,9 +21,10 @@ from service.ops import (
     recording,
     recordings,
     sharing,
+    transcript,
 )
 from service.ops.may import DECIDE, EVERYONE, HEAR, OPERATE, PROVE, STOP, WATCH
-from service.ops.page import Change, File, Page
+from service.ops.page import Change, File, Operation, Page
 from workers.access.query import FIELDS as ACCESS_FIELDS
 from workers.catalogue.query import FIELDS
 
@@ -240,4 +243,93 @@ FILES = (
     ),
     File("/ops/evidence/{day}/manifest/{sequence:int}", "manifest of a seal", evidence.manifest, PROVE, scoped="whole"),
     File("/ops/evidence/{day}/seals/{name}", "files of a seal", evidence.seal_file, PROVE, scoped="whole"),
+)
+
+# What programs ask of `/api/`, beside the data of the pages.
+_RECORDING = "/api/recordings/{recording_id}"
+OPERATIONS = (
+    Operation(
+        f"{_RECORDING}/audio-address",
+        "POST",
+        "createAudioAddress",
+        "make an address of audio for a browser",
+        audio_address.make_address,
+        HEAR,
+        audio_address.AudioAddress,
+        audio_address.AddressWanted,
+        scoped="one",
+        refusals=(404, 413, 415),
+    ),
+    Operation(
+        f"{_RECORDING}/audio.{{audio_format}}",
+        "GET",
+        "downloadAudio",
+        "download audio",
+        audio.download,
+        HEAR,
+        "audio/*",
+        log=accesses.download,
+        scoped="one",
+        refusals=(404, 409, 416),
+    ),
+    Operation(
+        f"{_RECORDING}/transcript",
+        "GET",
+        "getTranscript",
+        "read the transcriptions of a recording",
+        transcript.transcript,
+        HEAR,
+        transcript.Transcript,
+        log=accesses.transcript,
+        scoped="one",
+        refusals=(404, 409),
+    ),
+    Operation(
+        f"{_RECORDING}/transcript.txt",
+        "GET",
+        "getTranscriptText",
+        "read them as plain text",
+        transcript.transcript_text,
+        HEAR,
+        "text/plain",
+        log=accesses.transcript,
+        scoped="one",
+        refusals=(404, 409),
+    ),
+    Operation(
+        f"{_RECORDING}/hold",
+        "POST",
+        "holdRecording",
+        "hold a recording",
+        decide.hold,
+        DECIDE,
+        decide.Outcome,
+        decide.Reason,
+        scoped="one",
+        refusals=(413, 415),
+    ),
+    Operation(
+        f"{_RECORDING}/release",
+        "POST",
+        "releaseRecording",
+        "release a recording",
+        decide.release,
+        DECIDE,
+        decide.Outcome,
+        decide.Reason,
+        scoped="one",
+        refusals=(404, 413, 415),
+    ),
+    Operation(
+        f"{_RECORDING}/approve",
+        "POST",
+        "approveFindings",
+        "approve the findings of a recording",
+        decide.approve,
+        DECIDE,
+        decide.Outcome,
+        decide.Reason,
+        scoped="one",
+        refusals=(404, 409, 413, 415),
+    ),
 )

@@ -20,9 +20,9 @@ from lab.processes import callvault, callvault_here, receiver, run_callvault, wa
 from lab.servers import RunningSandbox
 from service.ops import accesses
 from service.ops.may import assert_guarded
-from service.ops.page import Change, File, Page
+from service.ops.page import Change, File, Operation, Page
 from service.ops.site import _Door, routes
-from service.ops.tables import CHANGES, FILES, PAGES
+from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
 from tests.workers.steps import committed
 
 OPS_TOKEN = "a-token-for-tests-only"
@@ -62,6 +62,15 @@ CHANGES_OF = {
     "auditor": {"/evidence/share"},
 }
 
+# Operations of `/api/`, by their `operationId`.
+_READ = {"createAudioAddress", "downloadAudio", "getTranscript", "getTranscriptText"}
+OPERATIONS_OF = {
+    "listener": _READ,
+    "operator": set[str](),
+    "officer": {*_READ, "holdRecording", "releaseRecording", "approveFindings"},
+    "auditor": set[str](),
+}
+
 
 def make_token(environment: dict[str, str], role: str, *options: str, name: str = "") -> dict[str, Any]:
     """An API token, as `callvault tokens create --json` prints it."""
@@ -81,7 +90,8 @@ def test_what_each_role_may_do_is_what_this_test_expects() -> None:
         pages = {page.path for page in PAGES if role in page.may} | {file.what for file in FILES if role in file.may}
         assert pages == READS[role] | {""}, role
         assert {path for path, change in CHANGES.items() if role in change.may} == CHANGES_OF[role], role
-    rows: list[Page | File | Change] = [*PAGES, *FILES, *CHANGES.values()]
+        assert {row.name for row in OPERATIONS if role in row.may} == OPERATIONS_OF[role], role
+    rows: list[Page | File | Change | Operation] = [*PAGES, *FILES, *CHANGES.values(), *OPERATIONS]
     assert all("admin" in row.may for row in rows)
 
 
@@ -102,10 +112,10 @@ def test_pages_with_a_route_that_no_row_guards_do_not_start(route: Route) -> Non
         assert_guarded([*routes(), route])
 
 
-@pytest.mark.parametrize("row", [Page, File, Change, _Door])
+@pytest.mark.parametrize("row", [Page, File, Change, Operation, _Door])
 def test_a_row_that_names_no_roles_cannot_be_made(row: Any) -> None:
     with pytest.raises(TypeError, match="may"):
-        row(*(["x"] * (5 if row is Page else 3 if row is not _Door else 1)))
+        row(*(["x"] * {Page: 5, File: 3, Change: 3, Operation: 5, _Door: 1}[row]))
 
 
 @pytest.fixture
@@ -129,6 +139,7 @@ def _requests(recording_id: str) -> Iterator[tuple[str, str, frozenset[Role]]]:
     paths += [("GET", f"/api{page.path or '/overview'}", page.may) for page in PAGES]
     paths += [(file.method, file.path, file.may) for file in FILES]
     paths += [("POST", f"/ops{path}", change.may) for path, change in CHANGES.items()]
+    paths += [(row.method, row.path, row.may) for row in OPERATIONS]
     everyone = frozenset(get_args(Role))
     paths += [("GET", path, everyone) for path in ("/api/openapi.json", "/ops/none-such", "/api/none-such")]
     values = {

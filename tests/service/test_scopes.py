@@ -16,9 +16,9 @@ from starlette.routing import Route
 from archive import layout
 from service.ops import view
 from service.ops.may import EVERYONE, assert_guarded
-from service.ops.page import Change, File, Page
+from service.ops.page import Change, File, Operation, Page
 from service.ops.site import _Door, _unknown, routes
-from service.ops.tables import CHANGES, FILES, PAGES
+from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
 from tests.seals.small import ago
 from tests.service.company import (
     DAY,
@@ -45,13 +45,15 @@ def _path(path: str, recording_id: str) -> str:
     return re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], path)
 
 
-def _requests(recording_id: str) -> Iterator[tuple[Page | File | Change, str, str, dict[str, str]]]:
-    """Each row of the tables: the method, path and form of a request about a recording."""
+def _requests(recording_id: str) -> Iterator[tuple[Page | File | Change | Operation, str, str, dict[str, str]]]:
+    """Each row of the tables: the method, path and form of a request about a recording; of an operation its body."""
     for page in PAGES:
         for path in (f"/ops{page.path}", f"/api{page.path or '/overview'}"):
             yield page, "GET", _path(path, recording_id), {}
     for file in FILES:
         yield file, file.method, _path(file.path, recording_id), {"ids": recording_id} if file.method == "POST" else {}
+    for one in OPERATIONS:
+        yield one, one.method, _path(one.path, recording_id), {} if one.body is None else {"why": "a test"}
     for path, change in CHANGES.items():
         values = {"id": recording_id, "ids": recording_id, "why": "a test"}
         yield (
@@ -74,7 +76,8 @@ def _assert_rows_keep(role: str, limits: tuple[str, ...], company: Company) -> N
         for row, method, path, form in _requests(about):
             if role not in row.may:
                 continue
-            answer = company.client.request(method, path, headers=headers, data=form)
+            sent: dict[str, Any] = {"json": form} if isinstance(row, Operation) and form else {"data": form}
+            answer = company.client.request(method, path, headers=headers, **sent)
             case = (role, limits, method, path, answer.status_code, answer.text[:300])
             if row.scoped == "whole":
                 is_start = path == "/ops" and answer.headers.get("location") == "/ops/recordings"
@@ -83,7 +86,8 @@ def _assert_rows_keep(role: str, limits: tuple[str, ...], company: Company) -> N
             names_it = row.scoped == "one" or "ids" in form
             if about == OUTSIDE and names_it:
                 unknown = {name: value.replace(OUTSIDE, UNKNOWN) for name, value in form.items()}
-                same = company.client.request(method, path.replace(OUTSIDE, UNKNOWN), headers=headers, data=unknown)
+                sent = dict.fromkeys(sent, unknown)
+                same = company.client.request(method, path.replace(OUTSIDE, UNKNOWN), headers=headers, **sent)
                 assert answer.status_code == same.status_code == 404, case
                 assert _without_chance(answer.text).replace(OUTSIDE, UNKNOWN) == _without_chance(same.text), case
             elif method == "GET":

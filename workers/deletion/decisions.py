@@ -20,6 +20,7 @@ from archive.decisions import (
     findings_of,
     new_id,
     put_decision,
+    put_hold_once,
     standing_holds,
 )
 from archive.hold import Hold
@@ -53,10 +54,20 @@ _ERASURE_SECONDS = 30.0
 _NOT_SHOWN = ", or belongs to another account than this API key (Telnyx does not show it)"
 
 
-async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decided:
+class NothingHeld(UserError):
+    """There is nothing to release."""
+
+
+async def hold(runtime: Runtime, recording_id: str, why: str, by: str, *, once: bool = False) -> Decided:
     """Hold a recording: until a release, its original is not deleted and its archived copy is not erased.
 
     The hold is placed first. A look-up that fails after it, without an API key, Telnyx or Redis, does not undo it.
+
+    Args:
+        runtime: the parts that jobs share.
+        recording_id: the recording.
+        why: the reason; by: who decides.
+        once: whether a hold that stands, by the same person for the same reason, is this one, sent again.
 
     Raises:
         UserError: no reason is given, or that cannot be the id of a recording.
@@ -66,7 +77,11 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decide
         raise UserError(f"{recording_id!r} cannot be the id of a recording")
     decision = _decision("hold", "recording", recording_id, why, by)
     since = await _moment(runtime)
-    await runtime.in_thread(put_decision, runtime.archive, decision)
+    is_new = True
+    if once:
+        decision, is_new = await runtime.in_thread(put_hold_once, runtime.archive, decision)
+    else:
+        await runtime.in_thread(put_decision, runtime.archive, decision)
     found = await find_recording(runtime, recording_id)
     unknown = [*found.unknown] if since is not None else [*found.unknown, NO_REDIS]
     decided = Decided()
@@ -75,12 +90,14 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decide
             await _announce_copy(runtime, decision, found.folder)
             decided = await _what_came_before(runtime, recording_id, found, since)
         elif found.folder is not None:
-            await runtime.in_thread(put_decision, runtime.archive, decision, found.folder)
+            copy = layout.decision_copy_key(found.folder, decision.id)
+            await runtime.in_thread(runtime.archive.put_once, copy, decision)
     except (RedisError, OSError, StoreError, UnreadableRecord) as error:
         unknown.append(f"whether a deletion was under way ({one_line(error)})")
     is_gone = found.is_at_telnyx is False and not decided.left
     return replace(
         decided,
+        is_new=is_new,
         had_gone=f" ({found.gone})" if found.gone else _NOT_SHOWN if is_gone and found.folder is not None else None,
         erased=found.erased or decided.erased,
         is_nowhere=is_gone and found.folder is None and not unknown,
@@ -122,7 +139,7 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
     """Release the holds of a recording that are in force now. It approves no findings.
 
     Raises:
-        UserError: no decision about it holds it; the text says what keeps it.
+        NothingHeld: no decision about it holds it; the text says what keeps it.
         StoreError, redis.exceptions.RedisError: one of them is away.
     """
     found = await find_recording(runtime, recording_id)
@@ -135,7 +152,7 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
     if not lifts:
         kept = None if folder is None else await what_keeps(runtime, folder)
         stays = "nothing was changed" if kept is None else f"Callvault still keeps its original: {kept}"
-        raise UserError(
+        raise NothingHeld(
             f"recording {recording_id} has no hold of its own, so there is nothing to release; {stays}. To approve "
             "findings, run `callvault deletions approve`; to release a connection, `callvault deletions release --connection`"
         )
@@ -335,7 +352,9 @@ async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | Non
     if folder is None:
         await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
     else:
-        await _write(runtime, decision, folder)
+        copy = layout.decision_copy_key(folder, decision.id)
+        await runtime.in_thread(runtime.archive.put_once, copy, decision)
+        await runtime.announce(copy, decision)
 
 
 async def _schedule(runtime: Runtime, folder: str | None) -> None:

@@ -1,0 +1,288 @@
+"""The API for a company's own applications: addresses of audio, transcripts, decisions, problems, limits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from lab.processes import callvault_here, receiver
+from lab.servers import RunningSandbox
+from sandbox.world import World
+from tests.seals.small import SmallArchive, noon
+from tests.service.test_roles import OPS_TOKEN, bearer, make_token
+from workers.queue.embedded import EmbeddedServer
+
+ONE = "11-one"
+
+
+class Api(NamedTuple):
+    client: httpx.Client
+    small: SmallArchive
+    environment: dict[str, str]
+    tokens: dict[str, dict[str, Any]]
+    process: Any
+
+    def post(self, path: str, body: object = None, role: str = "officer", **more: Any) -> httpx.Response:
+        headers = bearer(self.tokens[role]["token"]) | more.pop("headers", {})
+        return self.client.post(f"/api/recordings/{path}", json=body, headers=headers, **more)
+
+    def get(self, path: str, role: str = "listener", **more: Any) -> httpx.Response:
+        return self.client.get(path, headers=bearer(self.tokens[role]["token"]) | more.pop("headers", {}), **more)
+
+    def lines(self, recording_id: str) -> list[dict[str, Any]]:
+        """The access log about a recording, the earliest first."""
+        found = self.get("/api/access-log", "auditor", params={"recording": recording_id}).raise_for_status().json()
+        return [entry["line"] for entry in reversed(found["entries"])]
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    folder = tmp_path_factory.mktemp("api")
+    server, sandbox = EmbeddedServer(folder / "valkey"), RunningSandbox(World())
+    server.start()
+    small = SmallArchive(folder / "archive", {"id": "ab" * 16})
+    said = small.read(key := small.transcription(11, ONE, "second", noon(11)))
+    said["transcription"]["transcription_text"] = "I would like a refund."
+    small.write(key, said)
+    environment = sandbox.environment | {"REDIS_URL": server.url, "CALLVAULT_ARCHIVE_URL": small.root.as_uri()}
+    environment |= {"CALLVAULT_DATA": str(folder / "data"), "CALLVAULT_OPS_TOKEN": OPS_TOKEN}
+    tokens = {role: make_token(environment, role) for role in ("listener", "officer", "auditor", "operator")}
+    with receiver(environment) as (client, process):
+        yield Api(client, small, environment, tokens, process)
+    sandbox.stop()
+    server.stop()
+
+
+def _audio(api: Api, recording_id: str) -> bytes:
+    return next(api.small.root.glob(f"recordings/*/*/*/{recording_id}/audio.wav")).read_bytes()
+
+
+def test_an_address_plays_the_audio_without_credentials_and_its_play_is_of_the_token_that_made_it(api: Api) -> None:
+    wanted = {"why": "ticket 17", "by": "Ann of support", "minutes": 5}
+    made = api.post(f"{ONE}/audio-address", wanted, "listener").raise_for_status().json()
+    whole = _audio(api, ONE)
+    assert (made["size_bytes"], made["sha256"]) == (len(whole), hashlib.sha256(whole).hexdigest())
+    assert made["url"] == f"{str(api.client.base_url).rstrip('/')}{made['path']}" and made["format"] == "wav"
+    stranger = httpx.Client(trust_env=False)
+    answer = stranger.get(made["url"], headers={"Origin": "https://crm.example"})
+    assert (answer.status_code, answer.content) == (200, whole)
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert answer.headers["access-control-allow-origin"] == "*" and answer.headers["cache-control"] == "no-store"
+    part = stranger.get(made["url"], headers={"Range": "bytes=3-7"})
+    assert (part.status_code, part.content) == (206, whole[3:8])
+    assert "location" not in answer.headers and "set-cookie" not in answer.headers
+    beyond = stranger.get(made["url"], headers={"Range": "bytes=99999-"})
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(whole)}")
+    lines = [line for line in api.lines(ONE) if line.get("why") == "ticket 17"]
+    assert [line["what"] for line in lines] == ["address", "play"]
+    for line, how in zip(lines, ("api token", "audio address"), strict=True):
+        token = api.tokens["listener"]
+        assert (line["who"], line["subject"], line["how"]) == (token["name"], token["id"], how)
+        assert (line["by"], line["about"]) == ("Ann of support", f"address {made['id']} of wav")
+
+
+def test_two_addresses_are_two_plays_and_a_download_is_named_so(api: Api) -> None:
+    first, second = (api.post("11-two/audio-address", {}).json() for _ in range(2))
+    for address in (first, first, second):
+        assert httpx.get(address["url"], trust_env=False).status_code == 200
+    saved = httpx.get(second["url"] + "?download", trust_env=False)
+    assert 'filename="11-two.wav"' in saved.headers["content-disposition"]
+    found = [(line["what"], line["about"].split()[1]) for line in api.lines("11-two") if line["how"] == "audio address"]
+    assert found == [("play", first["id"]), ("play", second["id"]), ("download", second["id"])]
+
+
+def test_an_address_ends_with_its_token_and_with_its_recording(api: Api) -> None:
+    token = make_token(api.environment, "listener")
+
+    def make(recording_id: str) -> str:
+        address = api.client.post(f"/api/recordings/{recording_id}/audio-address", headers=bearer(token["token"]))
+        return str(address.raise_for_status().json()["url"])
+
+    first, gone = make("9-one"), make("9-two")
+    assert httpx.get(first, trust_env=False).status_code == 200
+    status, _ = callvault_here(["erase", "9-two", "--why", "asked to", "--yes"], api.environment)
+    assert status == 0
+    after = httpx.get(gone, trust_env=False)
+    assert (after.status_code, after.json()["detail"]) == (404, "the recording is not in the archive any more")
+    assert callvault_here(["tokens", "revoke", token["id"]], api.environment)[0] == 0
+    revoked = httpx.get(first, trust_env=False)
+    assert revoked.status_code == 410 and "ended with the token" in revoked.json()["detail"]
+
+
+def test_an_address_ends_at_its_time_and_one_that_was_altered_is_none(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from itsdangerous import URLSafeSerializer
+
+    signer = URLSafeSerializer(OPS_TOKEN, salt="callvault address of audio")
+    made = api.post(f"{ONE}/audio-address", {}).json()
+    secret = made["path"].rpartition("/")[2]
+    said = signer.loads(secret)
+    assert said[3] == pytest.approx(time.time() + 900, abs=20)
+    old = signer.dumps([*said[:3], int(time.time()) - 1, *said[4:]])
+    for address, status in (
+        (old, 410),
+        (signer.dumps(["x"]), 404),
+        (signer.dumps([*said[:3], "soon", *said[4:]]), 404),
+        (URLSafeSerializer("another secret", salt="callvault address of audio").dumps(said), 404),
+        (URLSafeSerializer(OPS_TOKEN, salt="callvault shared evidence").dumps(said), 404),
+        (secret[:-1], 404),
+        ("%00%ff", 404),
+    ):
+        answer = httpx.get(f"{api.client.base_url}/api/audio/{address}", trust_env=False)
+        assert (answer.status_code, answer.json()["instance"]) == (status, "/api/audio"), address
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert secret not in api.process.output
+
+
+def test_only_a_token_makes_an_address_and_a_cookie_without_csrf_changes_nothing(api: Api) -> None:
+    with httpx.Client(base_url=api.client.base_url, trust_env=False) as browser:
+        browser.post("/ops/sign-in", data={"name": "Eve", "token": api.tokens["officer"]["token"]})
+        for what in ("hold", "release", "approve", "audio-address"):
+            answer = browser.post(f"/api/recordings/{ONE}/{what}", json={"why": "x"})
+            assert answer.status_code == 403 and "another site" in answer.json()["detail"], what
+        csrf = browser.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
+        held = browser.post("/api/recordings/7-two/hold", json={"why": "x"}, headers={"X-CSRF-Token": csrf})
+        assert held.status_code == 200, held.text
+
+
+def test_a_program_downloads_with_its_token_and_reads_the_words(api: Api) -> None:
+    answer = api.get(f"/api/recordings/{ONE}/audio.wav")
+    assert (answer.status_code, answer.content) == (200, _audio(api, ONE))
+    words = api.get(f"/api/recordings/{ONE}/transcript").json()
+    assert words["recording_id"] == ONE and words["transcriptions"][-1]["text"] == "I would like a refund."
+    text = api.get(f"/api/recordings/{ONE}/transcript.txt")
+    assert text.headers["content-type"].startswith("text/plain")
+    assert text.text == "\n\n".join(one["text"] for one in words["transcriptions"]) + "\n"
+    said = [line["what"] for line in api.lines(ONE)]
+    assert "download" in said and said.count("transcript") == 2
+    for path in ("none-such/transcript", "none-such/transcript.txt", f"{ONE}/audio.mp3", "none-such/audio.wav"):
+        assert api.get(f"/api/recordings/{path}").status_code == 404, path
+
+
+def test_a_hold_that_is_sent_again_also_at_once_is_one_hold_until_it_is_released(api: Api) -> None:
+    def holds() -> list[Path]:
+        return [
+            path
+            for path in api.small.root.glob("decisions/**/*.json")
+            if (one := json.loads(path.read_text()))["subject"] == "5-one" and one["decision"] == "hold"
+        ]
+
+    body = {"why": "a complaint", "by": "Ann"}
+    with ThreadPoolExecutor(8) as at_once:
+        answers = [*at_once.map(lambda _: api.post("5-one/hold", body), range(8))]
+    assert {answer.status_code for answer in answers} == {200}, [answer.text for answer in answers]
+    assert sum(answer.json()["is_new"] for answer in answers) == 1 and len(holds()) == 1
+    assert not api.post("5-one/hold", body).json()["is_new"]
+    assert api.post("5-one/hold", {"why": "another matter"}).json()["is_new"] and len(holds()) == 2
+    assert api.get("/api/recordings/5-one", "officer").json()["state"] == "held"
+    copies = [*api.small.root.glob("recordings/*/*/*/5-one/decisions/*.json")]
+    assert {path.read_bytes() for path in copies} == {path.read_bytes() for path in holds()}
+    released = api.post("5-one/release", {"why": "settled"}).json()
+    assert released["is_new"] and "is released" in released["note"]
+    again = api.post("5-one/release", {"why": "settled"}).json()
+    assert not again["is_new"] and "no hold of its own" in again["note"]
+    assert api.post("5-one/hold", body).json()["is_new"] and len(holds()) == 3, "after a release it can be held anew"
+    who = [line for line in api.lines("5-one") if line["what"] == "hold"]
+    assert {(line["who"], line.get("by")) for line in who} == {
+        ("a test of officer", "Ann"),
+        ("a test of officer", None),
+    }
+    assert api.post("none-such/release", {"why": "x"}).status_code == 404
+    assert api.post("none-such/approve", {"why": "x"}).status_code == 404
+    nothing = api.post(f"{ONE}/approve", {"why": "x"})
+    assert nothing.status_code == 409 and "has no findings" in nothing.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        (b"{", 400, "the body is no JSON"),
+        (b'{"why": "x", "until": "2027"}', 400, "unknown field `until`; its fields are why, by"),
+        (b"{}", 400, "missing required field `why`"),
+        (b'{"why": ""}', 400, "length >= 1"),
+        (b'{"why": "  "}', 400, "why: give a reason"),
+        (b'{"why": 7}', 400, "Expected `str`"),
+        (b'{"why": "\\ud800"}', 400, "the body is no JSON"),
+        (b'{"why": "\xff"}', 400, "the body is no JSON"),
+        (b"[" * 60_000, 400, "the body is no"),
+        (b" " * 70_000, 413, "larger than 64 KiB"),
+    ],
+)
+def test_a_body_that_is_not_understood_is_refused(api: Api, body: bytes, status: int, expected: str) -> None:
+    json_type = {"Content-Type": "application/json; charset=utf-8"} | bearer(api.tokens["officer"]["token"])
+    answer = api.client.post(f"/api/recordings/{ONE}/hold", content=body, headers=json_type)
+    assert answer.status_code == status and expected in answer.json()["detail"], answer.text
+    form = {"Content-Type": "application/x-www-form-urlencoded"} | bearer(api.tokens["officer"]["token"])
+    assert api.client.post(f"/api/recordings/{ONE}/hold", content=b"why=x", headers=form).status_code == 415
+
+
+def test_every_failure_under_api_is_a_problem_document(api: Api) -> None:
+    officer = bearer(api.tokens["officer"]["token"])
+    cases: list[tuple[str, str, dict[str, str], int, str]] = [
+        ("GET", "/api", {}, 404, "not-found"),
+        ("GET", "/api/none-such", {}, 401, "not-signed-in"),
+        ("POST", "/api/recordings", {}, 401, "not-signed-in"),
+        ("GET", "/api/none-such", officer, 404, "not-found"),
+        ("POST", "/api/none-such", officer, 404, "not-found"),
+        ("DELETE", "/api/recordings", officer, 405, "method-not-allowed"),
+        ("GET", f"/api/recordings/{ONE}/hold", officer, 405, "method-not-allowed"),
+        ("DELETE", "/api/audio/x", officer, 405, "method-not-allowed"),
+        ("GET", "/api/recordings?colour=red", officer, 400, "invalid-request"),
+        ("GET", "/api/recordings/%00%ff%2e", officer, 404, "not-found"),
+        ("GET", "/api/dead-letters", officer, 403, "not-allowed"),
+        ("GET", f"/api/recordings/{ONE}/audio.wav", officer | {"Range": "bytes=99999-"}, 416, "not-satisfiable"),
+    ]
+    for method, path, headers, status, kind in cases:
+        answer = api.client.request(method, path, headers=headers)
+        found = answer.json()
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), path
+        assert (found["type"], found["status"]) == (f"urn:callvault:problem:{kind}", status), path
+        assert found["detail"] == found["error"] and found["title"] and found["instance"].startswith("/api"), path
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert api.client.get("/api/none-such").headers["www-authenticate"] == "Bearer"
+    wrong = api.client.get("/api/overview", headers=bearer("cvt_wrong"))
+    assert (wrong.status_code, wrong.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
+    allowed = api.client.put("/api/recordings", headers=officer)
+    assert (allowed.status_code, allowed.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_no_other_site_may_read_the_api(api: Api) -> None:
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for answer in (
+        api.client.options(f"/api/recordings/{ONE}/hold", headers=asked),
+        api.get("/api/overview", headers=asked),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_a_search_names_its_next_page(api: Api) -> None:
+    first = api.get("/api/recordings", params={"q": "since:30d"})
+    assert first.json()["after"] is None and "link" not in first.headers
+
+
+def test_too_many_requests_of_one_token_wait_and_no_other_does(api: Api, tmp_path: Path) -> None:
+    environment = api.environment | {"CALLVAULT_API_REQUESTS_PER_MINUTE": "3", "CALLVAULT_DATA": str(tmp_path)}
+    one, other = (bearer(make_token(environment, "listener")["token"]) for _ in range(2))
+    with receiver(environment) as (client, _), receiver(environment) as (second, _):
+        answers = [receiver.get("/api/overview", headers=one) for receiver in (client, second, client)]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert [answer.headers["ratelimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0"]
+        assert answers[0].headers["ratelimit-policy"] == '"token";q=3;w=60'
+        refused = second.get("/api/none-such", headers=one)
+        assert refused.status_code == 429 and 0 < int(refused.headers["retry-after"]) <= 60
+        assert (
+            refused.json()["type"].endswith("too-many-requests") and "3 requests a minute" in refused.json()["detail"]
+        )
+        assert second.get("/api/overview", headers=other).status_code == 200
+        assert second.get("/ops", headers=one).status_code == 200, "pages are not counted"
+        assert second.post("/webhooks/telnyx", content=b"{}").status_code != 429
