@@ -122,6 +122,12 @@ def answer_problem(
     )
 
 
+def example(kind: Kind, detail: str, instance: str) -> Problem:
+    """A problem of a kind, as the OpenAPI document shows it."""
+    known = PROBLEMS[kind]
+    return Problem(_URN + kind, known.title, known.status, detail, instance, detail)
+
+
 def _kind_of(status: int, kind: str) -> Kind | None:
     named = next((one for one in PROBLEMS if one == kind and PROBLEMS[one].status == status), None)
     return named or _OF_STATUS.get(status)

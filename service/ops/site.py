@@ -300,7 +300,11 @@ def _answer_of(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
     async def answer(ops: Ops, request: Request) -> Response:
         request.state.shown = await page.look(ops, request)
         data = page.for_api(request.state.shown)
-        return Response(msgspec.json.encode(data), media_type="application/json")
+        response = Response(msgspec.json.encode(data), media_type="application/json")
+        if (after := getattr(data, "after", None)) is not None:  # RFC 8288
+            following = request.url.include_query_params(after=after)
+            response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        return response
 
     return answer
 
@@ -378,7 +382,7 @@ async def _seen(ops: Ops, request: Request, about: dict[str, str]) -> tuple[dict
 
 
 async def _openapi(ops: Ops, request: Request) -> Response:
-    return JSONResponse(document(PAGES))
+    return JSONResponse(document(PAGES, OPERATIONS))
 
 
 async def _unknown(ops: Ops, request: Request) -> Response:
