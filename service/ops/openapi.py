@@ -27,6 +27,13 @@ _RANGE = {
     "description": "a part of the audio (RFC 9110), such as bytes=0-65535",
     "schema": {"type": "string"},
 }
+_WHY = {
+    "name": "why",
+    "in": "query",
+    "description": "the reason, for the access log; CALLVAULT_ASK_WHY may ask for one",
+    "schema": {"type": "string", "maxLength": 200},
+    "example": "ticket 17",
+}
 _HEADERS = {
     "RateLimit": "the requests that this token has left (`r`), and the seconds until it has all again (`t`)",
     "RateLimit-Policy": "how many requests (`q`) of a token are answered in how many seconds (`w`)",
@@ -68,11 +75,12 @@ def _of_page(page: Page) -> dict[str, Any]:
     name = f"get{page.title.title().replace(' ', '')}"
     is_paged = "after" in dict(page.query)
     done = _success(name, page.title, {"application/json": {"schema": _ref(page.answer)}}, ["Link"] if is_paged else [])
-    failures = (*_ALWAYS, 404, 502)
+    why = [_WHY] if page.log is not None else []
+    failures = (*_ALWAYS, 404, 502, *([428] if why else []))
     return {
         "summary": page.title,
         "operationId": name,
-        "parameters": [*_in_path(page.path), *_in_query(page.query)],
+        "parameters": [*_in_path(page.path), *_in_query(page.query), *why],
         "responses": {"200": done} | _failures(failures),
     }
 
@@ -84,12 +92,13 @@ def _of_operation(row: Operation) -> dict[str, Any]:
     is_audio = media_type.startswith("audio/")
     done = _audio_answers() if is_audio else {"200": _success(row.name, what, {media_type: {"schema": schema}})}
     found: dict[str, Any] = {"summary": what, "operationId": row.name}
-    found["parameters"] = [*_in_path(row.path), *_in_query(row.query), *([_RANGE] if is_audio else [])]
+    why = [_WHY] if row.log is not None else []
+    found["parameters"] = [*_in_path(row.path), *_in_query(row.query), *why, *([_RANGE] if is_audio else [])]
     if row.body is not None:
         content = {"schema": _ref(row.body), "example": BODIES[row.name]}
         is_needed = any(field.required for field in msgspec.structs.fields(row.body))
         found["requestBody"] = {"required": is_needed, "content": {"application/json": content}}
-    found["responses"] = done | _failures((*_ALWAYS, *row.refusals))
+    found["responses"] = done | _failures((*_ALWAYS, *row.refusals, *([428] if why else [])))
     return found
 
 
@@ -155,4 +164,4 @@ def _ref(kind: type) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
-_OF_ADDRESS["responses"] = _audio_answers() | _failures((400, 404, 409, 410, 416, 500, 503))
+_OF_ADDRESS["responses"] = _audio_answers() | _failures((400, 404, 409, 410, 416, 428, 500, 503))

@@ -258,7 +258,7 @@ OPERATIONS = (
         audio_address.AudioAddress,
         audio_address.AddressWanted,
         scoped="one",
-        refusals=(404, 413, 415),
+        refusals=(404, 413, 415, 428),
     ),
     Operation(
         f"{_RECORDING}/audio.{{audio_format}}",
