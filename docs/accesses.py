@@ -123,7 +123,7 @@ def entries() -> Iterator[tuple[str, str, tuple[str, ...] | str]]:
     for shown in all_pages():
         name = shown.page.name.removeprefix("callvault").strip()
         if not shown.is_group or name == "telnyx":
-            yield shown.page.summary.rstrip("."), f"`callvault {name}`", commands.pop(name)
+            yield shown.page.summary.rstrip("."), f"command `{name}`", commands.pop(name)
     if left := [*silent, *commands]:
         raise LookupError(f"no row and no command: {', '.join(left)}")
 

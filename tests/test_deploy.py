@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from config.settings import Settings, name_of
+from config.secret_files import SUFFIX
+from config.settings import Settings, name_of, names_of_secrets
 from lab.processes import run_callvault
 from service.metrics import TABLE
 
@@ -33,10 +34,27 @@ def test_the_commands_of_the_compose_file_are_commands(name: str) -> None:
 
 
 def test_the_settings_of_the_compose_file_are_settings() -> None:
-    known = {name_of(field) for field in Settings.model_fields.values()}
+    known = {name_of(field) for field in Settings.model_fields.values()} | {"FORWARDED_ALLOW_IPS"}
+    known |= {name + SUFFIX for name in names_of_secrets()}
     given = {name for one in ours().values() for name in one.get("environment", {})}
     assert "CALLVAULT_ARCHIVE_URL" in given
     assert [name for name in given - known if not SDKS.fullmatch(name)] == []
+
+
+def test_the_compose_file_passes_what_a_sign_in_needs_and_works_without() -> None:
+    for name in ("receiver", "worker"):
+        given = {key: _default(value) for key, value in ours()[name]["environment"].items()}
+        about = {key for key in given if re.match(r"CALLVAULT_(OIDC|PROXY|ACCESS|ASK|UNUSUAL|OPS)_", key)}
+        wanted = {name_of(field) for field in Settings.model_fields.values()} - {"CALLVAULT_OIDC_CLIENT_SECRET"}
+        wanted = {key for key in wanted if re.match(r"CALLVAULT_(OIDC|PROXY|ACCESS|ASK|UNUSUAL|OPS)_", key)}
+        assert about == wanted | {"CALLVAULT_OIDC_CLIENT_SECRET_FILE"}
+        assert {given[key] for key in about} == {""}, "an empty variable counts as not set"
+        assert "access:/etc/callvault:ro" in map(_default, ours()[name]["volumes"])
+
+
+def _default(text: str) -> str:
+    """What Compose makes of a text while no variable is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
 def test_the_compose_file_keeps_what_it_must() -> None:
@@ -52,7 +70,7 @@ def test_the_compose_file_keeps_what_it_must() -> None:
         if name != "grafana":  # it keeps its database in its root
             assert one["read_only"] and one["cap_drop"] == ["ALL"], name
         for volume in one.get("volumes", ()):
-            source = volume.partition(":")[0]
+            source = _default(volume).partition(":")[0]
             assert source in COMPOSE["volumes"] or (ROOT / source).exists(), volume
 
 
