@@ -94,10 +94,16 @@ def read_applied(archive: Archive) -> list[AppliedRules]:
             raise UnreadableRecord(stored.key, "not a key of retention rules; move it out of the archive")
         rules = APPLIED_RULES.read(archive.read_small(stored.key), stored.key)
         found[rules.number] = rules
-    for number in range(1, max(found, default=0)):
-        if number not in found:
-            raise UnreadableRecord(layout.retention_key(number), "missing, though later rules exist")
+    for key in missing_rules(map(layout.retention_key, found)):
+        raise UnreadableRecord(key, "missing, though later rules exist")
     return [found[number] for number in sorted(found)]
+
+
+def missing_rules(keys: Iterable[str]) -> list[str]:
+    """The keys of applied rules that are missing among some keys: numbers run from 1 to the last without a gap."""
+    places = map(kinds.place_of, keys)
+    numbers = {int(place.name) for place in places if place.kind is kinds.RETENTION}
+    return [layout.retention_key(number) for number in range(1, max(numbers, default=0)) if number not in numbers]
 
 
 def terms_of(records: Sequence[CommitRecord], applied: Sequence[AppliedRules]) -> tuple[Term, ...]:

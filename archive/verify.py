@@ -25,6 +25,7 @@ from archive.problems import Problem, wrong
 from archive.proof import Damaged, hash_object
 from archive.readers import COMMIT_RECORD
 from archive.records import ArchivedObject, CommitRecord, Decision, Identity, UnreadableRecord
+from archive.retention import missing_rules
 from text.times import format_instant, utc_now
 
 
@@ -410,4 +411,6 @@ def check_root(archive: Archive) -> list[Problem]:
                 continue
             if isinstance(record, Decision) and not stored.key.endswith(f"/{layout.encode_name(record.id)}.json"):
                 problems.append(Problem("damaged", stored.key, f"names another decision, {record.id}"))
+    rules = (stored.key for stored in archive.store.list(layout.RETENTION))
+    problems += [Problem("missing", key, "later retention rules exist") for key in missing_rules(rules)]
     return problems

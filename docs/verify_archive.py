@@ -41,6 +41,7 @@ ELSEWHERE = {
     "damage": r"damage/([^/]+)/[0-9]{1,18}\.json",
     "transcribing": r"transcribing/([^/]+)\.json",
     "api-tokens": r"api-tokens/([^/]+)/[0-9]{1,18}\.json",
+    "retention": r"retention/[0-9]{1,18}\.json",
     "log-messages": r"log-messages/[0-9]{4}/[0-9]{2}/[0-9]{2}/([^/]+)\.json",
     "access-log": r"access-log/[0-9]{4}/[0-9]{2}/[0-9]{2}/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{16})\.jsonl",
 }
@@ -183,6 +184,30 @@ SHAPES = {
             "numbers?": [str],
             "mask?": bool,
         },
+    },
+    "retention": {
+        "callvault.retention/1": {
+            "number": int,
+            "rules": [
+                {
+                    "name": str,
+                    "connections?": [str],
+                    "numbers?": [str],
+                    "direction?": ({"inbound", "outbound"}, None),
+                    "tags?": [str],
+                    "channels?": (int, None),
+                    "sources?": [str],
+                    "keep": str,
+                    "goes?": {"both", "audio", "transcripts"},
+                    "stays?": {"metadata", "hashes"},
+                }
+            ],
+            "zone": str,
+            "grace_seconds": int,
+            "file_sha256": str,
+            "by": str,
+            "at": str,
+        }
     },
     "archive.json": {
         "callvault.archive/1": {
@@ -640,7 +665,7 @@ def check_root(archive):
     """Check the records that belong to no day."""
     for key in archive.paths:
         name = key.partition("/")[0]
-        if "/" in key and name in ("decisions", "duties", "damage", "transcribing", "api-tokens"):
+        if "/" in key and name in ("decisions", "duties", "damage", "transcribing", "api-tokens", "retention"):
             if kind_of(key) is None:
                 archive.problem("unknown", key, "not a key of the archive format")
                 continue
@@ -651,6 +676,11 @@ def check_root(archive):
                 archive.problem("damaged", key, "contains another entry, or the entry of another object")
             if said and name == "api-tokens" and key != f"api-tokens/{encoded(said['id'])}/{said['number']:08d}.json":
                 archive.problem("damaged", key, "contains another row, or the row of another API token")
+            if said and name == "retention" and key != f"retention/{said['number']:08d}.json":
+                archive.problem("damaged", key, "contains the rules of another number")
+    numbers = {int(key[10:-5]) for key in archive.paths if kind_of(key) == "retention"}
+    for number in sorted(set(range(1, max(numbers, default=0))) - numbers):
+        archive.problem("missing", f"retention/{number:08d}.json", "later retention rules exist")
 
 
 def many(number: int, one: str, more: str = "") -> str:

@@ -104,6 +104,7 @@ SESSION_CHECK = "callvault:session-check:"  # + the same: a receiver asks the pr
 API_REQUESTS = "callvault:api-requests:"  # + hash of a token's id: its requests to `/api/` of the current minute
 API_TOKENS_CHANGED = "callvault:api-tokens-changed"  # counts the API tokens that were made or revoked
 RETENTION_UNREADABLE = "callvault:retention-unreadable"  # why the retention rules in force cannot be read
+RETENTION_NUMBER = "callvault:retention-number"  # of the last retention rules that a worker has seen in force
 RETENTION_DIFFERS = "callvault:retention-differs"  # how the file of retention rules differs from those in force
 # + archive id: list: lines of the access log that no object of the archive holds yet; "": Redis belonged to no archive.
 ACCESS_WAITING = "callvault:access:"
@@ -146,6 +147,7 @@ OF_AN_ARCHIVE = (
     LAST,
     WITNESSED_HEAD,
     RETENTION_UNREADABLE,
+    RETENTION_NUMBER,
     RETENTION_DIFFERS,
 )
 # When a task runs next: at once, with another archive.

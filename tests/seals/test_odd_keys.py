@@ -69,6 +69,7 @@ ELSEWHERE = [
     "decisions/x", "decisions/connections/8", "decisions/connections/7/a/b.json", "decisions/connections/%37/d.json",
     "decisions/everything/a/b.json", "decisions/nobody/7/d.json", "duties/y", "duties/u/x.json", "duties/u/1/2.json",
     f"duties/u/{'9' * 30}.json", "damage/z", "damage/x/y.json", "damage/%61/00000001.json", f"damage/x/{'9' * 30}.json",
+    "retention/x", "retention/00000001.json.bak", "retention/u/00000001.json", "retention/.hidden",
     "transcribing/a/b.json", "transcribing/.hidden", "archive.json.bak", ".hidden", "probe/x", "other",
 ]  # fmt: skip
 IN_BUCKETS_ALONE = [
@@ -134,7 +135,7 @@ def is_listed(key: str, *prefixes: str) -> bool:
 def test_verify_calls_each_unknown(odd: tuple[Archive, list[str]]) -> None:
     archive, keys = odd
     found = {(p.kind, p.key) for p in verify(archive, Verified()).problems}
-    checked = ("recordings/", "decisions/", "duties/", "damage/", "transcribing/")
+    checked = ("recordings/", "decisions/", "duties/", "damage/", "transcribing/", "retention/")
     assert found == {("unknown", key) for key in keys if is_listed(key, *checked)}
     assert count_recordings(archive, ago(OPEN), ago(OPEN)) >= 1
     found = {(p.kind, p.key) for p in verify_seals(archive, Verified()).problems}

@@ -257,6 +257,24 @@ def records_at_the_root_that_cannot_be_read(one: SmallArchive) -> set[tuple[str,
     return {("damaged", key) for key in (*keys, "decisions/connections/7/d9.json")}
 
 
+def retention_rules(one: SmallArchive) -> set[tuple[str, str]]:
+    rule = {"name": "desk", "connections": ["7"], "keep": "7 years", "stays": "hashes"}
+    said = {"schema": "callvault.retention/1", "rules": [rule, {"name": "default", "keep": "5 years"}], "zone": "UTC"}
+    said |= {"grace_seconds": 604800, "file_sha256": "0" * 64, "by": "Ann", "at": format_instant(utc_now())}
+    for number in (1, 2, 3, 4):
+        one.write(f"retention/{number:08d}.json", said | {"number": number})
+    return set()
+
+
+def retention_rules_taken_away_cut_short_and_moved(one: SmallArchive) -> set[tuple[str, str]]:
+    retention_rules(one)
+    keys = [f"retention/{number:08d}.json" for number in (1, 2, 3, 4)]
+    one.write(keys[0], b"{")
+    one.remove(keys[1])
+    one.write(keys[2], one.read(keys[3]))
+    return {("damaged", keys[0]), ("missing", keys[1]), ("damaged", keys[2])}
+
+
 def a_hold_taken_away_and_one_turned_into_a_release(one: SmallArchive) -> set[tuple[str, str]]:
     records_at_the_root(one)
     key = "decisions/recordings/5-one/d2.json"
@@ -480,6 +498,8 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     recordings_that_are_not_archived_on_record,
     records_of_what_is_not_archived_that_are_not_what_they_should_be,
     an_access_log_of_sealed_days,
+    retention_rules,
+    retention_rules_taken_away_cut_short_and_moved,
     a_line_of_the_access_log_taken_out_changed_or_added,
     access_log_lines_that_came_around_the_seal_of_their_day_wait,
     what_only_looks_like_an_access_log,

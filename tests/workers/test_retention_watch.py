@@ -62,3 +62,17 @@ async def test_rules_in_force_that_cannot_be_read_are_a_condition_until_they_are
     assert (kind, what.startswith("retention/00000001.json: not retention rules")) == ("retention-unreadable", True)
     path.write_bytes(whole)
     assert await seen(runtime) == []
+
+
+async def test_rules_that_somebody_removed_from_the_archive_are_missed(
+    file: Path, runtime: Runtime, archive_folder: Path
+) -> None:
+    """Without the last rules, those before them would count again at once, and may keep less."""
+    put_applied(runtime.archive, as_applied(read_rules_file(file), [], "Ann", utc_now()))
+    assert await seen(runtime) == []
+    path = archive_folder / layout.retention_key(1)
+    path.rename(archive_folder / "elsewhere")
+    gone = "retention/00000001.json: missing; a worker saw it in the archive before"
+    assert await seen(runtime) == [("retention-unreadable", gone)]
+    (archive_folder / "elsewhere").rename(path)
+    assert await seen(runtime) == []

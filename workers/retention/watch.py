@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from archive import layout
 from archive.archive import Archive
 from archive.records import UnreadableRecord
 from archive.retention import read_applied
 from text.times import utc_now
-from workers.keys import RETENTION_DIFFERS, RETENTION_UNREADABLE
+from workers.keys import RETENTION_DIFFERS, RETENTION_NUMBER, RETENTION_UNREADABLE
 from workers.queue.script import write_when_full
 from workers.retention.apply import as_applied, changes
 from workers.retention.file import BadRules, read_rules_file
@@ -70,13 +71,21 @@ def state_of_rules(archive: Archive, path: Path | None) -> RulesState:
 async def watch_rules(runtime: Runtime) -> None:
     """Compare the rules in force with `CALLVAULT_RETENTION_FILE`, and note in Redis what is to say.
 
-    A worker that has no such file leaves the note of those that have it.
+    A worker that has no such file leaves the note of those that have it. Redis remembers the last number, so rules that
+    somebody removed from the archive are missed.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away.
     """
     path = runtime.settings.retention_file
     state = await runtime.in_thread(state_of_rules, runtime.archive, path)
+    if state.unreadable is None:
+        last = int(await runtime.redis.get(RETENTION_NUMBER) or 0)
+        if state.number < last:
+            gone = f"{layout.retention_key(last)}: missing; a worker saw it in the archive before"
+            state = msgspec.structs.replace(state, unreadable=gone)
+        elif state.number > last:
+            await write_when_full(runtime.redis, ("SET", RETENTION_NUMBER, str(state.number)))
     notes = {RETENTION_UNREADABLE: state.unreadable}
     if path is not None and state.unreadable is None:
         notes[RETENTION_DIFFERS] = state.differs
