@@ -17,11 +17,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.machine import own_peak_mib
+from config.scopes import Grant, Scope
 from lab.processes import receiver
 from lab.stores import make_archive
 from text.times import format_instant
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
+from workers.catalogue.reach import EVERYTHING, Reach
 from workers.catalogue.rows import Row
 from workers.catalogue.search import search
 from workers.queue.embedded import EmbeddedServer
@@ -41,6 +43,13 @@ _PAGES = {
     "deletions": "/ops/deletions",
 }
 _BUILDING_SECONDS = 300
+_SCOPES = {
+    "a connection": Scope(("1700000000000000001",)),
+    "the numbers of a country": Scope(numbers=("+49",)),
+    "the numbers of a town": Scope(numbers=("+4930",)),
+    "a connection and a town": Scope(("1700000000000000001",), ("+4930",)),
+    "a connection without a recording": Scope(("1",)),
+}
 
 
 def rows(count: int) -> Iterator[Row]:
@@ -85,12 +94,12 @@ def batched(items: Iterator[Row], size: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def milliseconds(catalogue: Catalogue, query: Query) -> tuple[float, float, int]:
+def milliseconds(catalogue: Catalogue, query: Query, reach: Reach = EVERYTHING) -> tuple[float, float, int]:
     """Median and largest of several runs, and how many were found."""
     times, found = [], 0
     for _ in range(_RUNS):
         started = time.perf_counter()
-        found = len(search(catalogue.path, query, 50))
+        found = len(search(catalogue.path, query, 50, reach=reach))
         times.append((time.perf_counter() - started) * 1000)
     return statistics.median(times), max(times), found
 
@@ -165,6 +174,13 @@ def main() -> None:
         for name, query in searches.items():
             median, most, found = milliseconds(catalogue, query)
             report["milliseconds"][name] = {"median": round(median, 2), "max": round(most, 2), "found": found}
+        for name, scope in _SCOPES.items():
+            median, most, found = milliseconds(catalogue, Query(), Reach((Grant("listener", scope),)))
+            report["milliseconds"][f"scope: {name}"] = {
+                "median": round(median, 2),
+                "max": round(most, 2),
+                "found": found,
+            }
         report["peak_mib"] = round(own_peak_mib())
         catalogue.close()
         report["milliseconds of pages"] = page_times(Path(folder))

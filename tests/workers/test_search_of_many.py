@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from config.scopes import Grant, Scope
 from text.times import format_instant
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query, read_query
+from workers.catalogue.reach import Reach
 from workers.catalogue.rows import Row
 from workers.catalogue.search import count, search
 
@@ -108,6 +110,30 @@ def test_a_search_for_few_among_many_looks_at_few(name: str, many: Path, steps: 
     assert {hit.row.recording_id for hit in search(many, query)} == wanted
     assert count(many, query) == len(wanted)
     assert steps() < 50, f"{steps()} thousand instructions"
+
+
+@pytest.mark.parametrize(
+    ("scope", "count_of"),
+    [
+        (Scope(("held",)), sum(_is(n, "of a held connection") for n in range(_OLD))),
+        (Scope(numbers=("+493055500003", "+493055500006")), 2),
+        (Scope(("none",), ("+49",)), 0),
+    ],
+    ids=str,
+)
+def test_a_scope_of_few_among_many_looks_at_few(
+    scope: Scope, count_of: int, many: Path, steps: Callable[[], int]
+) -> None:
+    reach = Reach((Grant("listener", scope),))
+    assert len(search(many, Query(), 51, reach=reach)) == count(many, Query(), reach) == count_of
+    assert steps() < 50, f"{steps()} thousand instructions"
+
+
+def test_a_page_of_a_scope_of_many_looks_no_further_than_it_shows(many: Path, steps: Callable[[], int]) -> None:
+    for scope in (Scope(("c1", "c2")), Scope(numbers=("+4930", "+4931"))):
+        before = steps()
+        assert len(search(many, Query(), 51, reach=Reach((Grant("listener", scope),)))) == 51
+        assert steps() - before < 300, f"{steps() - before} thousand instructions for {scope}"
 
 
 @pytest.mark.parametrize("state", ["archived", "deleted"])
