@@ -179,7 +179,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer)
     (folder / "telnyx.toml").write_text(exported.stdout)
     (folder / "retention.toml").write_text('[default]\nkeep = "5 years"\n')
     environment |= {"CALLVAULT_RETENTION_FILE": str(folder / "retention.toml")}
-    (folder / "access.toml").write_text('[groups]\n"voice team" = "operator"\n')
+    (folder / "access.toml").write_text(
+        '[groups]\n"voice team" = "operator"\n"EU support" = { role = "listener", numbers = ["+1"] }\n'
+    )
     messages = [str(message.get("id")) for message in sandbox.world.log_messages.values()]
     head = hashlib.sha256((folder / "archive" / layout.seal_key(1)).read_bytes()).hexdigest()
     ids = [one.data["id"] for one in made]
