@@ -23,14 +23,13 @@ from starlette.types import Receive, Scope, Send
 
 from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
-from config.roles import ROLES
 from process.logs import get_logger
 from service.ops import accesses, audio_address, operations, reasons, shared
 from service.ops.access import HEADERS, signed_out
-from service.ops.bulk import PartlyDone, assert_few, named
+from service.ops.bulk import PartlyDone, named
 from service.ops.forms import read_form
 from service.ops.live import live
-from service.ops.may import EVERYONE, HEAR, May, Scoped, admits, assert_guarded
+from service.ops.may import EVERYONE, May, Scoped, admits, assert_guarded
 from service.ops.openapi import document
 from service.ops.page import Change, File, Page
 from service.ops.parts import Ops
@@ -39,6 +38,7 @@ from service.ops.problems import answer_problem, is_of_api
 from service.ops.reasons import ReasonWanted, give_reason
 from service.ops.recording import ArchiveAway
 from service.ops.rendering import ask_why, problem, render
+from service.ops.seen import assert_seen, not_allowed, seen
 from service.ops.sharing import whole_address
 from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
 from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
@@ -169,7 +169,7 @@ class _Door:
                     return RedirectResponse("/ops/recordings", 303)  # the overview counts all recordings
                 log.warning("not allowed", who=person.name, role=person.role, what=request.scope["path"])
                 request.state.is_not_allowed = True
-                raise Refused(403, _not_allowed(person, self.may))
+                raise Refused(403, not_allowed(person, self.may))
             if self._inside is not _unknown:
                 check_names(request.query_params.multi_items(), self._parameters, "parameter")
             await ops.open()
@@ -210,35 +210,6 @@ class _Door:
                 "a page failed", path=request.scope["path"], error=f"{type(error).__name__}: {error}", exc_info=True
             )
             return problem(request, person, 500, "Callvault could not show this page; see its log for the error")
-
-
-def _not_allowed(person: Person, may: May) -> str:
-    wanted = " or ".join(role for role in ROLES if role in may)
-    if person.reach(may).grants:
-        held = ", ".join(str(grant) for grant in person.reach(may).grants)
-        return f"this concerns the whole archive, and you have the role {held}; ask an admin of Callvault for it"
-    return f"this needs the role {wanted}, and you have {person.role or 'none'}; ask an admin of Callvault for it"
-
-
-async def assert_seen(ops: Ops, request: Request, recording_id: str) -> None:
-    """Check that a recording exists for a person, by the roles of the row that the request asks for.
-
-    Raises:
-        Refused: it does not: 404, as for an unknown one; or the person sees it by another role alone: 403; or the catalogue
-            is not complete yet: 503.
-        StoreError: the archive cannot be asked now.
-    """
-    view = view_of(request)
-    if await view.sees(recording_id):
-        return
-    if await View(ops, request.state.person.reach(HEAR)).sees(recording_id):
-        held = ", ".join(str(grant) for grant in view.reach.grants)
-        raise Refused(
-            403, f"you have the role {held}, and recording {recording_id} is outside; ask an admin of Callvault"
-        )
-    if (lacks := await ops.catalogue.incomplete()) is not None:
-        raise Refused(503, f"recording {recording_id} is not in the catalogue. {lacks}")
-    raise Refused(404, f"recording {recording_id} is not in the archive")
 
 
 def check_names(given: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> None:
@@ -334,7 +305,7 @@ async def _change(ops: Ops, request: Request, row: Change) -> Response:
     is_whole = True
     unseen: list[str] = []
     if row.scoped == "one":
-        about, unseen = await _seen(ops, request, about)
+        about, unseen = await seen(ops, request, about)
     try:
         async with accesses.logged_change(ops, request, person, about):
             answer = await row.make(ops, about | {"by": person.name})
@@ -358,27 +329,6 @@ async def _change(ops: Ops, request: Request, row: Change) -> Response:
     title = "Shared" if is_whole else "Partly done"
     page = render("changed.html", request, person, title, text=said, is_good=is_whole, shared_url=shared_url, back=back)
     return HTMLResponse(page, status)
-
-
-async def _seen(ops: Ops, request: Request, about: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """What a change is about, with the recordings that exist for the person; and the ids of those that do not.
-
-    Raises:
-        Refused: none exists.
-        StoreError: the archive cannot be asked now.
-    """
-    ids = list(dict.fromkeys(about.get("ids", about.get("id", "")).split()))
-    if view_of(request).is_whole or not ids:
-        return about, []
-    assert_few(ids, "recording")
-    if len(ids) == 1:
-        await assert_seen(ops, request, ids[0])
-        return about, []
-    seen = await view_of(request).those_seen(ids)
-    unseen = [one for one in ids if one not in seen]
-    if not seen:
-        raise Refused(404, f"{named(unseen)}: not in the archive")
-    return about | {"ids": " ".join(seen)}, unseen
 
 
 async def _openapi(ops: Ops, request: Request) -> Response:

@@ -114,9 +114,9 @@ def test_nothing_but_the_view_of_a_person_asks_the_catalogue_for_recordings() ->
     assert [path.name for path in sorted(folder.glob("*.py")) if asks.search(path.read_text())] == ["view.py"]
 
 
-@pytest.mark.parametrize("row", [Page, File, Change, _Door])
+@pytest.mark.parametrize("row", [Page, File, Change, Operation, _Door])
 def test_a_row_that_does_not_say_how_it_treats_a_scope_cannot_be_made(row: Any) -> None:
-    arguments = {Page: ("",) * 6, File: ("",) * 4, Change: ("",) * 4, _Door: ("",)}[row]
+    arguments = {Page: ("",) * 6, File: ("",) * 4, Change: ("",) * 4, Operation: ("",) * 7, _Door: ("",)}[row]
     with pytest.raises(TypeError, match="scoped"):
         row(*arguments, **({"may": EVERYONE} if row is _Door else {}))
     with pytest.raises(TypeError, match="/ops/new: no row says how it treats a role with a scope"):
