@@ -56,7 +56,7 @@ def command(
     ] = None,
     max_duration: Annotated[str | None, typer.Option(metavar="DURATION", help="Maximum length, such as 10m.")] = None,
     state: Annotated[
-        str | None, typer.Option(metavar="STATE", help="archived, kept, held, deleted, erased or damaged.")
+        str | None, typer.Option(metavar="STATE", help="archived, kept, held, deleted, disposed, erased or damaged.")
     ] = None,
     findings: Annotated[bool, typer.Option("--findings", help="Only recordings with findings in the audio.")] = False,
     limit: Limit = None,

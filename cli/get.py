@@ -15,6 +15,7 @@ import typer
 
 from archive import layout
 from archive.archive import Archive
+from archive.erasures import disposed_keys
 from archive.problems import Problem, advice_for, wrong
 from archive.proof import Damaged, Missing
 from archive.readers import TRANSCRIPTION
@@ -118,6 +119,7 @@ def command(
             log = partial(log_reading, settings, archive, "get", [recording_id], why=why)
             return _write_audio(archive, chosen, recording_id, output, log)
         except Damaged as damage:
+            _refuse_if_disposed(archive, folder, recording_id, damage.key)
             kind = "missing" if isinstance(damage, Missing) else "damaged"
             raise _damaged(settings, archive, Problem(kind, damage.key, damage.what)) from None
 
@@ -144,6 +146,21 @@ def _damaged(settings: Settings, archive: Archive, problem: Problem) -> UserErro
 def _refuse_if_erased(archive: Archive, folder: str, recording_id: str) -> None:
     if archive.is_erased(folder):
         raise UserError(f"recording {recording_id} was erased; its record is {layout.erasure_key(folder)}")
+
+
+def _refuse_if_disposed(archive: Archive, folder: str, recording_id: str, key: str) -> None:
+    if archive.store.stat(key) is None and (record := disposed_keys(archive, folder).get(key)) is not None:
+        under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
+        raise UserError(f"the audio of recording {recording_id} was disposed of {under} at {record.disposed_at}")
+
+
+def _refuse_if_words_disposed(archive: Archive, folder: str, recording_id: str) -> None:
+    for record in disposed_keys(archive, folder).values():
+        if "transcripts" in record.goes:
+            under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
+            raise UserError(
+                f"the transcript of recording {recording_id} was disposed of {under} at {record.disposed_at}"
+            )
 
 
 def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_id: str) -> ArchivedObject:
@@ -208,6 +225,7 @@ def _write_transcript(
     keys = [stored.key for stored in archive.store.list(f"{folder}transcriptions/")]
     if not keys:
         _refuse_if_erased(archive, folder, recording_id)
+        _refuse_if_words_disposed(archive, folder, recording_id)
         raise UserError(f"recording {recording_id} has no transcription in the archive")
     if format_ == "vtt":
         raise UserError(

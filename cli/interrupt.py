@@ -23,6 +23,7 @@ _STANDS = {
     "deletions pause": "the pause may be recorded already; run the same command again to make sure",
     "deletions resume": "deletion may be resumed already; `callvault status` shows it",
     "deletions duties": "run the same command again",
+    "retention approve": "the approval may be recorded already; run the same command again to make sure",
     "export": "run the same command again to continue; what it has exported stays",
     "tokens create": "a token may have been made; `callvault tokens list` shows it, and `tokens revoke` ends it",
     "tokens revoke": "run the same command again to make sure",

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from cli.console import confirmed, print_json
+from cli.disposal import approve, certificate, dispose
 from cli.interrupt import stands
 from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
 from cli.usage import group
@@ -31,6 +32,9 @@ command = group(
     "Examples:\ncallvault retention plan retention.toml\ncallvault retention apply retention.toml\n"
     "callvault retention explain ID"
 )
+command.command("dispose")(dispose)
+command.command("approve")(approve)
+command.command("certificate")(certificate)
 
 File = Annotated[
     Path | None,

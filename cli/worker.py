@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import DataFolder
+from text.errors import UsedWrongly
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -14,19 +15,30 @@ if TYPE_CHECKING:
 
 def command(
     processes: Annotated[int, typer.Option(metavar="N", help="Number of worker processes.", min=1, max=64)] = 1,
+    dispose: Annotated[
+        bool, typer.Option("--dispose", help="Only dispose of recordings whose retention rule has ended.")
+    ] = False,
     data: DataFolder = None,
 ) -> int:
     """Run workers: archive, verify, delete originals.
 
     Workers delete originals at Telnyx only if CALLVAULT_DELETE_ORIGINALS=verified. They print nothing but
-    their logs.
+    their logs. With --dispose, the process needs credentials that may delete, and does nothing else
+    (docs/disposal.md).
 
     Example: callvault worker --processes 2
     """
     from config.settings import load_settings
     from workers.queue.embedded import redis_of
 
+    if dispose and processes > 1:
+        raise UsedWrongly("--dispose and --processes exclude each other; one process disposes at a time")
     settings = load_settings(data_folder=data)
+    if dispose:
+        from workers.disposal_main import run as run_disposal
+
+        with redis_of(settings) as url:
+            return run_disposal(settings, url)
     with redis_of(settings) as url:
         if processes > 1:
             return _run_several(settings, url, processes)

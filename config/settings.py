@@ -358,6 +358,37 @@ class Settings(BaseModel):
         help="Who can lift a lock: users with that permission (`governance`) or nobody (`compliance`).",
         expected="governance or compliance",
     )
+    dispose_credentials: SecretStr | None = _setting(
+        "CALLVAULT_DISPOSE_CREDENTIALS",
+        None,
+        secret=True,
+        same_in="nothing",
+        help="Credentials of the store that may delete, for `callvault worker --dispose` and `callvault retention "
+        "dispose` alone: the variables that its SDK reads. If unset, those of the environment.",
+        expected="lines such as AWS_ACCESS_KEY_ID=...; best in a file that CALLVAULT_DISPOSE_CREDENTIALS_FILE names",
+    )
+    dispose_hours: Annotated[QuietHours | None, BeforeValidator(read_quiet_hours)] = _setting(
+        "CALLVAULT_DISPOSE_HOURS",
+        None,
+        same_in="nothing",
+        help="UTC hours in which `callvault worker --dispose` disposes of recordings. If unset, at any hour.",
+        expected="hours such as 22-06",
+    )
+    dispose_per_hour: Annotated[int, Field(ge=1, le=1_000_000)] = _setting(
+        "CALLVAULT_DISPOSE_PER_HOUR",
+        10_000,
+        same_in="nothing",
+        help="Maximum number of recordings that are disposed of in an hour.",
+        expected="a number from 1 to 1000000",
+    )
+    dispose_stop_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
+        "CALLVAULT_DISPOSE_STOP_PERCENT",
+        5.0,
+        same_in="nothing",
+        help="Disposal stops itself, until a person approves it, when more than this percentage of the archive, and "
+        "more than ten recordings, would go in a day.",
+        expected="a number from 0 to 100",
+    )
     object_labels: Literal["none", "metadata", "tags"] = _setting(
         "CALLVAULT_OBJECT_LABELS",
         "none",

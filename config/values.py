@@ -305,3 +305,20 @@ def read_transcriptions(value: object) -> object:
 def read_list(value: object) -> object:
     """Words, separated by commas or spaces."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def variables_of(text: str) -> dict[str, str]:
+    """The variables of some lines.
+
+    Raises:
+        ValueError: a line is not one; the text does not show it, since it may be a secret.
+    """
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, content = line.partition("=")
+        if not equals or not re.fullmatch(r"[A-Z][A-Z0-9_]*", name.strip()):
+            raise ValueError(f"line {number} is not NAME=value")
+        found[name.strip()] = content.strip()
+    return found

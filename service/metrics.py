@@ -63,6 +63,8 @@ _UNIT = (
     Row("callvault_archived_bytes_total", "counter", (), "Bytes of audio that workers have archived."),
     Row("callvault_originals_deleted_total", "counter", (), "Originals that workers have deleted at Telnyx."),
     Row("callvault_deleted_bytes_total", "counter", (), "Bytes of audio that workers have deleted at Telnyx."),
+    Row("callvault_recordings_disposed_total", "counter", (), "Recordings of which retention rules disposed, by part."),
+    Row("callvault_disposed_bytes_total", "counter", (), "Bytes that were disposed of under retention rules."),
     Row(
         "callvault_job_failures_total",
         "counter",

@@ -29,6 +29,8 @@ _COUNTERS = {
     "callvault_archived_bytes_total": "archived_bytes",
     "callvault_originals_deleted_total": "deleted",
     "callvault_deleted_bytes_total": "deleted_bytes",
+    "callvault_recordings_disposed_total": "disposed",
+    "callvault_disposed_bytes_total": "disposed_bytes",
 }
 _AGES = {"callvault_last_archived_age_seconds": ARCHIVED, "callvault_last_reconcile_age_seconds": "reconciled"}
 _OTHER = "other"

@@ -7,7 +7,7 @@ another takes it within seconds. To add one: a row here. A turn starts anything 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -98,7 +98,12 @@ def run_clock(runtime: Runtime) -> list[asyncio.Task[None]]:
 
     They are not in a task group, which would cancel each only once.
     """
-    return [asyncio.create_task(_run(runtime, turn)) for turn in TURNS]
+    return run_turns(runtime, TURNS)
+
+
+def run_turns(runtime: Runtime, turns: Iterable[Turn]) -> list[asyncio.Task[None]]:
+    """The same with turns of another table: `callvault worker --dispose` takes its own and no other."""
+    return [asyncio.create_task(_run(runtime, turn)) for turn in turns]
 
 
 async def _run(runtime: Runtime, turn: Turn) -> None:

@@ -23,6 +23,7 @@ from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import FAILURE_CLASSES, advice_of
 from workers.keys import (
     CLOCKS,
+    DISPOSAL_STOPPED,
     LIVE_DUTIES,
     NO_WORKER,
     QUEUES,
@@ -172,6 +173,13 @@ CONDITIONS: dict[str, Row] = {
         "deletion of originals is paused, by a person or by Callvault itself",
         "settle the reason it gives, then run `callvault deletions resume`",
     ),
+    "disposal-stopped": Row(
+        "critical",
+        "Disposal stopped itself",
+        "more recordings are past their terms than may go in a day, so none goes until a person approves it",
+        "check the rules and `callvault retention dispose --dry-run`; if all of it may go, run `callvault retention approve "
+        "--why ...`; if not, apply other rules",
+    ),
     "unsealed": Row(
         "warning",
         "Days waiting for their seal",
@@ -315,6 +323,15 @@ async def _deletion_paused(at: _Moment) -> list[Condition]:
     return [] if pause is None else [condition("paused", str(pause), since=pause.at or None)]
 
 
+async def _disposal_stopped(at: _Moment) -> list[Condition]:
+    from workers.disposal.stop import read_stop  # it imports every kind of record, which a receiver does without
+
+    if not await at.redis.exists(DISPOSAL_STOPPED):
+        return []
+    stop = await read_stop(at.redis)
+    return [] if stop is None or stop.is_approved else [condition("disposal-stopped", stop.sentence, since=stop.at)]
+
+
 async def _unsealed(at: _Moment) -> list[Condition]:
     latest = at.now - at.settings.seal_after.total_seconds() - _SEAL_SLACK_SECONDS
     waiting = {
@@ -379,6 +396,7 @@ _LOOKS: Sequence[Look] = (
     _backlog,
     _dead_letters,
     _deletion_paused,
+    _disposal_stopped,
     _unsealed,
     _retention,
     _settings_differ,

@@ -54,6 +54,16 @@ LEFT_TRANSCRIPTIONS = "callvault:deletions:left-transcriptions"
 LEAVING_ALIVE = "callvault:deletions:turn:"  # + token: the turn of deletion is alive
 # hash: ids of recordings that paused deletion because Telnyx no longer had them
 KNOWN_GONE = "callvault:deletions:gone"
+# hash: day -> under which rules it was last looked at for disposal, when its next term ends, and how many recordings it has
+DISPOSAL_DAYS = "callvault:disposal:days"
+DISPOSING = "callvault:disposal:running"  # lease of the process that disposes of recordings
+DISPOSAL_STOPPED = (
+    "callvault:disposal:stopped"  # disposal has stopped itself: what it would dispose of; a person must approve
+)
+DISPOSED_TODAY = "callvault:disposal:today:"  # + UTC day: how many recordings were disposed of on it
+DISPOSAL_REPORTED = (
+    "callvault:disposal:reported"  # set: "kind folder" of recordings past their term that an alert reported
+)
 DAMAGED = "callvault:damaged"  # hash: key of an object -> what is known to be wrong with it
 # When the hash above was last compared with the list of damage in the archive, which is the source of truth.
 DAMAGED_KNOWN = "callvault:damaged-known"
@@ -139,6 +149,9 @@ OF_AN_ARCHIVE = (
     DECIDED_EARLY,
     KNOWN_GONE,
     LIVE_DUTIES,
+    DISPOSAL_DAYS,
+    DISPOSAL_STOPPED,
+    DISPOSAL_REPORTED,
     DAMAGED,
     DAMAGED_KNOWN,
     ACKNOWLEDGED,

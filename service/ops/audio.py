@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from archive import layout
+from archive import kinds, layout
+from archive.erasures import disposed_keys
 from archive.levels import Levels
 from archive.problems import advice_for
 from archive.proof import Damaged, Missing
@@ -147,7 +148,14 @@ def _assert_same(known: ArchivedObject, sha256: str) -> None:
 
 
 async def _reported(ops: Ops, damage: Damaged) -> Refused:
-    """Report damage to the register; returns the answer to the person."""
+    """Report damage to the register; returns the answer to the person. What was disposed of is no damage."""
+    place = kinds.place_of(damage.key)
+    disposed = await asyncio.to_thread(disposed_keys, ops.runtime.archive, place.folder) if place.recording_id else {}
+    if isinstance(damage, Missing) and (record := disposed.get(damage.key)) is not None:
+        under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
+        return Refused(
+            404, f"the audio of recording {place.recording_id} was disposed of {under} at {record.disposed_at}"
+        )
     await report_seen(ops, [damage])
     state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)
     advice = advice_for(damage.key, state, ops.runtime.archive.store.url)

@@ -13,7 +13,7 @@ from archive.archive import Archive
 from archive.folder import Folder, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, Missing
-from archive.readers import ANY_RECORD, COMMIT_RECORD, DECISION, ERASURE, GONE, RECEIPT, TRANSCRIPTION
+from archive.readers import ANY_RECORD, COMMIT_RECORD, DECISION, DISPOSAL, ERASURE, GONE, RECEIPT, TRANSCRIPTION
 from archive.records import (
     AnyDecision,
     ArchivedObject,
@@ -55,6 +55,7 @@ class Life:
         steps: what happened, in the order of the keys of its objects.
         proven: when all of its audio was last proven, and how; None where that is not known.
         decisions: by name.
+        disposed: the objects that were disposed of under a retention rule, by key: what was done, and why.
         seen: what is wrong with it.
     """
 
@@ -65,6 +66,7 @@ class Life:
     steps: list[Step] = field(default_factory=list)
     proven: Step | None = None
     decisions: dict[str, AnyDecision] = field(default_factory=dict)
+    disposed: dict[str, str] = field(default_factory=dict)
     seen: list[WrongObject] = field(default_factory=list)
 
 
@@ -94,7 +96,8 @@ def _read_commit(life: Life, key: str, data: bytes) -> None:
     proofs = _proofs(commit.objects)
     life.steps.append(Step(commit.archived_at, "archived and proven", f"{proofs}; found by {commit.found_by}"))
     life.proven = life.proven or Step(commit.archived_at, proofs, "when it was archived")
-    life.seen += _missing(commit.objects, life.folder)
+    left = [one for one in commit.objects if one.key not in life.disposed or one.key in life.folder.objects]
+    life.seen += _missing(left, life.folder)
 
 
 def _read_version(life: Life, key: str, data: bytes) -> None:
@@ -136,6 +139,17 @@ def _read_erasure(life: Life, key: str, data: bytes) -> None:
     life.steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
 
 
+def _read_disposal(life: Life, key: str, data: bytes) -> None:
+    """Keys are read in order, so this comes before the commit record."""
+    record = DISPOSAL.read(data, key)
+    parts = {kinds.TRANSCRIPTION: "transcript", kinds.AUDIO: "audio", kinds.VERSION_AUDIO: "audio"}
+    gone = dict.fromkeys(parts[kind] for one in record.objects if (kind := kinds.kind_of(one.key)) in parts)
+    what = f"{' and '.join(gone) or 'nothing'} disposed of"
+    detail = f"under rule {record.rule} of applied rules {record.rules_number}: {record.why}"
+    life.steps.append(Step(record.disposed_at, what, detail))
+    life.disposed |= {one.key: detail for one in record.objects}
+
+
 _READERS: dict[Kind | None, Callable[[Life, str, bytes], None]] = {
     kinds.COMMIT: _read_commit,
     kinds.VERSION: _read_version,
@@ -144,6 +158,7 @@ _READERS: dict[Kind | None, Callable[[Life, str, bytes], None]] = {
     kinds.DECISION_COPY: _read_decision,
     kinds.GONE: _read_gone,
     kinds.ERASURE: _read_erasure,
+    kinds.DISPOSAL: _read_disposal,
 }
 
 

@@ -217,7 +217,15 @@ def _read(ops: Ops, view: View, hit: Hit, life: Life, around: _Around) -> tuple[
     mend = list(
         dict.fromkeys(advice_for(key, how, ops.settings.archive_address) for key, how in sorted(wrong_as.items()))
     )
-    state = state_of(row.findings, life.decisions, is_deleted=is_deleted, is_erased=is_erased, is_held=bool(holds))
+    is_disposed = any(one.key in life.disposed and one.key not in life.folder.objects for one in life.objects)
+    state = state_of(
+        row.findings,
+        life.decisions,
+        is_deleted=is_deleted,
+        is_erased=is_erased,
+        is_disposed=is_disposed,
+        is_held=bool(holds),
+    )
     if damage and not is_erased:
         state = "damaged"
         kept = kept or f"damaged: {damage[0]}"

@@ -109,6 +109,7 @@ _STATES = {
     "kept": "archived; original kept",
     "held": "archived; on hold",
     "deleted": "archived; original deleted at Telnyx",
+    "disposed": "audio disposed of under a retention rule",
 }
 
 
@@ -233,6 +234,9 @@ _ACCESSES = {
     "release": "released",
     "approve": "approved the findings of",
     "erase": "erased",
+    "dispose": "disposed of",
+    "approve-disposal": "approved the disposal",
+    "certificate": "made a certificate of destruction",
     "pause": "paused deletion",
     "resume": "resumed deletion",
     "sign-in": "signed in",

@@ -197,7 +197,13 @@ class SmallArchive:
         lines = "".join(f"{self.sha256(key)}  {key}\n" for key in sorted(keys)).encode()
         self.sequence += 1
         seal: dict[str, Any] = {"schema": "callvault.seal/1", "sequence": self.sequence, "day": ago(days).isoformat()}
-        seal |= {"recordings": 0, "transcriptions": 0, "bytes": 0, "manifest_sha256": hashlib.sha256(lines).hexdigest()}
+        recordings = sum(key.count("/") == 5 and key.endswith("/recording.json") for key in keys)
+        seal |= {
+            "recordings": recordings,
+            "transcriptions": 0,
+            "bytes": 0,
+            "manifest_sha256": hashlib.sha256(lines).hexdigest(),
+        }
         compared = format_instant(end_of_day(ago(days)) + timedelta(days=2))
         seal |= {"previous_sha256": self.head, "reconciled_at": compared, "sealed_at": compared}
         self.write(layout.seal_key(self.sequence, "sha256"), lines)

@@ -66,6 +66,18 @@ KINDS: dict[str, Kind] = {
         "Too many recordings of one batch failed their check, so the worker paused deletion",
         "Find out what happened to the bucket, run `callvault verify`, repair the damage, then run `callvault deletions resume`",
     ),
+    "disposal-stopped": Kind(
+        "critical",
+        "Disposal stopped itself: more recordings are past their terms than may go in a day, or the store refuses to delete",
+        "Check the rules and `callvault retention dispose --dry-run`. If all of it may go, run `callvault retention approve "
+        "--why ...`. If the store refuses, give the process credentials that may delete",
+    ),
+    "disposal-kept": Kind(
+        "warning",
+        "Recordings are past their terms and stay: a lock of the store is longer, their originals are still at Telnyx, their "
+        "audio lies in custom storage, or they are damaged. The alert comes once for each recording",
+        "`callvault retention dispose --dry-run` lists them. Each goes as soon as nothing keeps it",
+    ),
     "deletion-refused": Kind(
         "warning",
         "Callvault asked Telnyx to delete an original more than once, and Telnyx still has it. The waits between attempts grow; "

@@ -10,8 +10,8 @@ from datetime import date
 
 from archive import kinds
 from archive.decisions import outcome_of
-from archive.readers import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT
-from archive.records import Damage
+from archive.readers import COMMIT_RECORD, DAMAGE, DECISION, DISPOSAL, ERASURE, RECEIPT
+from archive.records import Damage, Disposal
 from text.numbers import address_of, digits_of
 from workers.catalogue.file import COMMITTED, CatalogueFile
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
@@ -45,6 +45,8 @@ class Catalogue(CatalogueFile):
             sql, values = "SELECT 1 FROM damaged WHERE key = ? AND number >= ?", (place.names[0], int(name))
         elif place.kind is kinds.TRANSCRIPTION:
             sql, values = "SELECT 1 FROM transcripts WHERE transcription_id = ?", (name,)
+        elif place.kind is kinds.DISPOSAL:
+            sql, values = "SELECT 1 FROM disposals WHERE recording_id = ? AND number = ?", (recording_id, int(name))
         elif place.kind is kinds.DECISION_COPY:
             sql, values = "SELECT 1 FROM decisions WHERE recording_id = ? AND name = ?", (recording_id, name)
         elif place.kind is not None and place.kind in _KNOWN_BY:
@@ -79,6 +81,8 @@ class Catalogue(CatalogueFile):
             self._set(recording_id, day, "decision", outcome_of(known))
         elif kind is kinds.ERASURE:
             self._erase(self._number(recording_id, day), ERASURE.read(data, key).erased_at)
+        elif kind is kinds.DISPOSAL:
+            self._dispose(self._number(recording_id, day), DISPOSAL.read(data, key))
 
     def _put_damage(self, row: Damage) -> None:
         place = kinds.place_of(row.key)
@@ -152,14 +156,30 @@ class Catalogue(CatalogueFile):
 
     def _put_transcript(self, n: int, transcription_id: str, text: str) -> None:
         sql = "INSERT OR IGNORE INTO transcripts (n, transcription_id, text) SELECT n, ?, ? FROM recordings"
-        done = self._db.execute(f"{sql} WHERE n = ? AND erased_at IS NULL", (transcription_id, text, n))
+        done = self._db.execute(
+            f"{sql} WHERE n = ? AND coalesce(erased_at, transcripts_disposed_at) IS NULL", (transcription_id, text, n)
+        )
         if done.rowcount > 0:
             self._db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, indexed(text)))
 
-    def _erase(self, n: int, erased_at: str) -> None:
+    def _dispose(self, n: int, record: Disposal) -> None:
+        """Take in that parts of a recording were disposed of; the earliest time of each part stays."""
+        sql = "INSERT OR IGNORE INTO disposals SELECT recording_id, ? FROM recordings WHERE n = ?"
+        self._db.execute(sql, (record.number, n))
+        columns = {"audio": "disposed_at", "transcripts": "transcripts_disposed_at"}
+        for column in (columns[part] for part in record.goes):
+            sql = f"UPDATE recordings SET {column} = min(coalesce({column}, ?), ?) WHERE n = ?"  # noqa: S608
+            self._db.execute(sql, (record.disposed_at, record.disposed_at, n))
+        if "transcripts" in record.goes:
+            self._forget_transcripts(n)
+
+    def _forget_transcripts(self, n: int) -> None:
         for t, text in self._db.execute("SELECT t, text FROM transcripts WHERE n = ?", (n,)).fetchall():
             self._db.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (t, indexed(text)))
         self._db.execute("DELETE FROM transcripts WHERE n = ?", (n,))
+
+    def _erase(self, n: int, erased_at: str) -> None:
+        self._forget_transcripts(n)
         self._db.execute("DELETE FROM parties WHERE n = ?", (n,))
         kept = ("started_at", "connection_id", "key", "sha256", "bytes", "findings")
         gone = ", ".join(f"{name} = NULL" for name in COMMITTED if name not in kept)

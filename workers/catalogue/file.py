@@ -17,8 +17,9 @@ from text.errors import UserError
 
 log = get_logger()
 
-# 3: what is known to be damaged, words of every script, and numbers in every form of SIP; 4: connections on hold
-_VERSION = 4
+# 3: what is known to be damaged, words of every script, and numbers in every form of SIP; 4: connections on hold;
+# 5: what retention rules disposed of
+_VERSION = 5
 _BUSY_SECONDS = 30
 _ARCHIVE = "archive"  # the name in `state` of the id of its archive
 # Errors that do not prove the file unusable (sqlite.org/rescode.html); it must stay then.
@@ -62,8 +63,9 @@ _SCHEMA = f"""
 CREATE TABLE recordings (
   n INTEGER PRIMARY KEY, recording_id TEXT NOT NULL UNIQUE, day TEXT NOT NULL,
   {", ".join(name + (" INTEGER" if name in ("duration_ms", "bytes") else " TEXT") for name in COMMITTED)},
-  deleted_at TEXT, decision TEXT, erased_at TEXT, seal INTEGER
+  deleted_at TEXT, decision TEXT, erased_at TEXT, disposed_at TEXT, transcripts_disposed_at TEXT, seal INTEGER
 );
+CREATE TABLE disposals (recording_id TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (recording_id, number)) WITHOUT ROWID;
 CREATE TABLE decisions (recording_id TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (recording_id, name));
 CREATE TABLE damaged (key TEXT PRIMARY KEY, recording_id TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL);
 CREATE TABLE held_connections (connection_id TEXT PRIMARY KEY);
@@ -94,6 +96,7 @@ _INDEXES = {
     "with_findings": "recordings (started_at) WHERE findings <> ''",
     "decided": "recordings (decision) WHERE decision IS NOT NULL",
     "erased": "recordings (started_at) WHERE erased_at IS NOT NULL",
+    "disposed": "recordings (started_at) WHERE disposed_at IS NOT NULL",
     "deleted": "recordings (started_at) WHERE deleted_at IS NOT NULL",
     "present": "recordings (started_at) WHERE deleted_at IS NULL AND erased_at IS NULL",
 }

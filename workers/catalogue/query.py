@@ -16,7 +16,7 @@ from text.numbers import wanted_number
 from text.times import format_instant, is_written_instant, parse_day, parse_duration, parse_moment
 from workers.catalogue.words import words_query
 
-STATES = ("archived", "kept", "held", "deleted", "erased", "damaged")
+STATES = ("archived", "kept", "held", "deleted", "disposed", "erased", "damaged")
 
 # THE table of search fields: the names that the command line, the pages and the API share, each with a line of help.
 FIELDS = {
@@ -235,6 +235,7 @@ _KNOWN = f"expected one of {', '.join(FIELDS)}"
 # What is true of all recordings in a state, and has an index of its own.
 _FEW = {
     "erased": "r.erased_at IS NOT NULL",
+    "disposed": "r.disposed_at IS NOT NULL",
     "deleted": "r.deleted_at IS NOT NULL",
     "archived": "r.deleted_at IS NULL AND r.erased_at IS NULL",
 }

@@ -32,9 +32,10 @@ _IS_READABLE = "r.key IS NOT NULL AND r.erased_at IS NULL"
 
 _IS_HELD = "(r.decision = 'hold' OR r.connection_id IN (SELECT connection_id FROM held_connections))"
 
-# Held comes before deleted, since a hold also keeps the archived copy. Damage comes before both.
+# Held comes before deleted, since a hold also keeps the archived copy. Damage comes before both, and so does a disposal: no
+# copy is left to keep.
 _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} THEN 'damaged'
- WHEN {_IS_HELD} THEN 'held'
+ WHEN r.disposed_at IS NOT NULL THEN 'disposed' WHEN {_IS_HELD} THEN 'held'
  WHEN r.deleted_at IS NOT NULL THEN 'deleted'
  WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
 
@@ -47,7 +48,15 @@ _SELECT = f"""SELECT r.n, {_STATE} AS state, {_OPENING} AS opening, {", ".join(f
  FROM recordings r"""  # noqa: S608
 
 
-def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool, is_erased: bool, is_held: bool) -> str:
+def state_of(
+    findings: Sequence[str],
+    decisions: Decisions,
+    *,
+    is_deleted: bool,
+    is_erased: bool,
+    is_disposed: bool,
+    is_held: bool,
+) -> str:
     """The state of a recording that is not damaged, by the same rules as the SQL above.
 
     Args:
@@ -55,10 +64,13 @@ def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool,
         decisions: the decisions in its folder.
         is_deleted: whether a receipt records the deletion of its original.
         is_erased: whether a record of its erasure exists.
+        is_disposed: whether a record says that its audio was disposed of.
         is_held: whether it or its connection is on hold.
     """
     if is_erased:
         return "erased"
+    if is_disposed:
+        return "disposed"
     word = "hold" if is_held else outcome_of(decisions)
     if word == "hold":
         return "held"
@@ -228,6 +240,7 @@ def _selections(query: Query, match: str | None) -> Iterator[_Selection]:
     rows: tuple[tuple[bool, list[str], list[object]], ...] = (
         (query.state == "held", ["decision = 'hold'", held], []),
         (query.state == "erased", ["erased_at IS NOT NULL"], []),
+        (query.state == "disposed", ["disposed_at IS NOT NULL"], []),
         (query.findings or query.state == "kept", ["findings <> ''"], []),
         (shortest is not None, ["duration_ms >= 1000 * ?"], [shortest]),
         (longest is not None, ["duration_ms <= 1000 * ?"], [longest]),

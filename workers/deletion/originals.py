@@ -68,7 +68,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
         DownloadFailed: its audio cannot be checked now.
     """
     there = await runtime.in_thread(read_folder, runtime.archive.store, folder)
-    if there.has(kinds.ERASURE, kinds.RECEIPT):
+    if there.has(kinds.ERASURE, kinds.DISPOSAL, kinds.RECEIPT):
         await runtime.schedule.done(folder)
         return None
     record = await runtime.in_thread(runtime.archive.commit_record, folder)

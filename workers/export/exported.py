@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from archive import kinds, layout
 from archive.archive import Archive
 from archive.problems import Problem
 from archive.proof import Damaged, Missing
-from archive.readers import COMMIT_RECORD, DECISION
+from archive.readers import COMMIT_RECORD, DECISION, DISPOSAL
 from archive.records import AnyDecision, ArchivedObject, UnreadableRecord
 from archive.seals import SealedFolder
 from text.times import first_instant
@@ -78,14 +79,17 @@ def export_one(archive: Archive, fetch: Fetch, held: Collection[str], chosen: Ch
     records = _records_of(archive, folder, problems)
     one = Exported(_hit_of(folder, chosen, records, held), folder, problems=problems)
     one.records = [piece_of(f"proof/{key}", key, data) for key, data in records.items()]
-    name = _file_name(one.hit)
+    name, disposed = _file_name(one.hit), _disposed_of(records)
     for stem, known in _audio_of(records, name, problems):
         suffix = "mp3" if known.content_type == "audio/mpeg" else "wav"
         try:
             one.audio.append(fetch(f"audio/{stem}.{suffix}", known))
         except KeyError:
-            problems.append(Problem("missing", known.key, "gone from the archive"))
+            if known.key not in disposed:
+                problems.append(Problem("missing", known.key, "gone from the archive"))
         except Damaged as damage:
+            if isinstance(damage, Missing) and known.key in disposed:
+                continue  # its record says under which rule; it is in the bundle too
             kind = "missing" if isinstance(damage, Missing) else "damaged"
             problems.append(Problem(kind, damage.key, damage.what))
     if texts := _texts_of(records, problems):
@@ -160,9 +164,20 @@ def _hit_of(folder: str, chosen: Chosen, records: Mapping[str, bytes], held: Col
         _decisions_of(records),
         is_deleted=row.deleted_at is not None,
         is_erased=layout.erasure_key(folder) in records,
+        is_disposed=any(kinds.kind_of(key) is kinds.AUDIO for key in _disposed_of(records)),
         is_held=row.connection_id in held,
     )
     return Hit(row=row, state=state)
+
+
+def _disposed_of(records: Mapping[str, bytes]) -> set[str]:
+    """The keys of what retention rules disposed of; an unreadable record names none."""
+    found: set[str] = set()
+    for key, data in records.items():
+        if kinds.kind_of(key) is kinds.DISPOSAL:
+            with suppress(UnreadableRecord):
+                found |= {one.key for one in DISPOSAL.read(data, key).objects}
+    return found
 
 
 def _decisions_of(records: Mapping[str, bytes]) -> dict[str, AnyDecision | None]:

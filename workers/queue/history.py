@@ -29,7 +29,14 @@ _COUNTED_SECONDS = 7 * 24 * 3600  # for which Redis remembers what it has of a p
 
 ARCHIVED = "archived"
 FAILED = "failed:"  # + failure class: attempts that failed
-_KEPT_COUNTS = (ARCHIVED, "archived_bytes", "deleted", "deleted_bytes")  # and those that start with `FAILED`
+_KEPT_COUNTS = (
+    ARCHIVED,
+    "archived_bytes",
+    "deleted",
+    "deleted_bytes",
+    "disposed",
+    "disposed_bytes",
+)  # and those that start with `FAILED`
 
 _COUNT = Script(__package__, "count.lua")
 

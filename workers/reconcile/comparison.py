@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import msgspec
 
 from archive import layout
+from archive.erasures import is_gone_on_record
 from archive.records import FoundBy, UnreadableRecord
 from process.logs import get_logger
 from telnyx_api.errors import (
@@ -310,7 +311,7 @@ class Comparison:
         key = layout.transcription_key(folder, transcription_id)
         if await runtime.in_thread(runtime.archive.store.stat, key) is not None:
             return True
-        return await runtime.in_thread(runtime.archive.is_erased, folder)
+        return await runtime.in_thread(is_gone_on_record, runtime.archive, folder, key)
 
     async def _missing(self, job: Job) -> None:
         self.tally.missing += 1

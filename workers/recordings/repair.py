@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from archive import layout
+from archive.erasures import disposed_keys
 from archive.problems import advice_for
 from archive.proof import hash_object
 from archive.records import ArchivedObject, CommitRecord, UnreadableRecord
@@ -111,11 +112,13 @@ def _look(runtime: Runtime, folder: str) -> tuple[CommitRecord, list[ArchivedObj
     if record is None:
         key = layout.commit_key(folder)
         raise CannotRepair(f"{key}: gone from the archive", "restore it from a copy of the archive first")
-    missing = []
+    missing, disposed = [], disposed_keys(archive, folder)
     for known in {o.key: o for one in (record, *versions) for o in one.objects}.values():
         try:
             found = hash_object(archive.store, known.key)
         except KeyError:
+            if known.key in disposed:
+                continue
             if known.is_adopted:
                 what = f"{known.key}: gone from the bucket of your own into which Telnyx put it"
                 raise CannotRepair(what, "restore it there from a copy") from None

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from archive import layout
+from archive.erasures import disposed_keys, is_gone_on_record
 from archive.records import TranscriptionRecord
 from process.logs import get_logger
 from telnyx_api.errors import NotFound
@@ -80,9 +81,12 @@ async def put_transcription(
 async def _put(runtime: Runtime, folder: str, recording_id: str, transcription: RecordingTranscription) -> None:
     """Write and announce it under the recording's lease, unless the recording was erased."""
     record = TranscriptionRecord(transcription=transcription.as_returned())
+    key = layout.transcription_key(folder, str(transcription.id))
+    if key in await runtime.in_thread(disposed_keys, runtime.archive, folder):
+        raise Erased(f"{key}: disposed of under a retention rule, and not written any more")
     async with unless_erased(runtime, folder):
         record = await runtime.in_thread(runtime.archive.put_transcription, folder, str(transcription.id), record)
-    await runtime.announce(layout.transcription_key(folder, str(transcription.id)), record)
+    await runtime.announce(key, record)
     log.info("transcription archived", recording_id=recording_id, transcription_id=transcription.id)
 
 
@@ -129,7 +133,7 @@ async def _lies_near(runtime: Runtime, request: TranscriptionRequest, near: date
     folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, near.date())
     if folder is None:
         return False
-    if await runtime.in_thread(runtime.archive.is_erased, folder):
-        raise Erased(f"recording {request.recording_id} was erased")
     key = layout.transcription_key(folder, request.transcription_id)
+    if await runtime.in_thread(is_gone_on_record, runtime.archive, folder, key):
+        raise Erased(f"recording {request.recording_id} was erased, or its transcripts were disposed of")
     return await runtime.in_thread(runtime.archive.store.stat, key) is not None

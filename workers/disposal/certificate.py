@@ -1,0 +1,272 @@
+"""The certificate of destruction: what retention rules disposed of in a period, summed up from the records in the archive.
+
+It lists the archive's recordings and reads every record of a disposal, so it needs no list or index that could be wrong. Each
+record is checked as `callvault verify` does: its signature, its rule, and its hashes against the seals. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import msgspec
+
+from archive import kinds
+from archive.archive import Archive
+from archive.erasures import Erasures, rule_of
+from archive.folder import Folder, folders_in
+from archive.readers import DISPOSAL, ERASURE
+from archive.records import Disposal, Erasure, UnreadableRecord
+from archive.seals import Chain, lines_of
+from text.times import format_instant, parse_instant, utc_now
+
+COVERS = (
+    "Every object below was deleted from the archive, with all versions that the store showed, after its retention rule had "
+    "ended. Its SHA-256 stays in the record of the disposal, and in the seal of its day where one is named.",
+    "The original at Telnyx was gone before: each recording has a receipt of its deletion, or a record that Telnyx no longer "
+    "had it.",
+)
+CANNOT_PROVE = (
+    "Copies that the archive does not know: downloads, exports, replicas of the bucket, backups, and what a store keeps after a "
+    "deletion (soft delete) until its own period ends.",
+    "That the store and Telnyx destroyed the bytes on their disks; both said that they deleted them.",
+    "What is not in a seal yet has no seal below. Make the certificate again once the day is sealed.",
+)
+
+
+class Destroyed(msgspec.Struct, frozen=True):
+    """One record of a disposal.
+
+    Attributes:
+        recording_id: of the recording.
+        record: the key of the record; `record_sha256`: of its bytes; `is_signed`: whether a valid signature lies beside it.
+        at: when it was disposed of; `ended_at`: when the term ended; ISO 8601, UTC.
+        rule: the rule, and `rules_number`: of the applied rules that have it; `why`: in one sentence.
+        by: the process that disposed of it.
+        objects: key, size and SHA-256 of each object.
+        stays: what stays in the archive: `metadata` or `hashes`.
+        seal: the number of the seal that lists the record; None if none does yet.
+    """
+
+    recording_id: str
+    record: str
+    record_sha256: str
+    is_signed: bool
+    at: str
+    ended_at: str
+    rule: str
+    rules_number: int
+    why: str
+    by: str
+    objects: list[dict[str, str | int]]
+    stays: str
+    seal: int | None
+
+
+class Sum(msgspec.Struct):
+    """What one rule disposed of in the period."""
+
+    rule: str
+    rules_number: int
+    recordings: int = 0
+    objects: int = 0
+    bytes: int = 0
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """The certificate, as its JSON has it.
+
+    Attributes:
+        archive_id: of the archive.
+        since, until: the period, UTC days, both included.
+        made_at: ISO 8601, UTC; `by`: who made it.
+        head_sequence, head_sha256: of the last seal in the chain at that moment; None without a seal.
+        recordings, objects, bytes: of the whole period; a recording counts once.
+        sums: by rule.
+        covers: what the certificate says; `cannot_prove`: what it does not.
+        problems: what is wrong with records of the period; such a record is not among `destroyed`.
+        destroyed: each record, in the order of its time.
+    """
+
+    schema: str = "callvault.certificate/1"
+    archive_id: str
+    since: str
+    until: str
+    made_at: str
+    by: str
+    head_sequence: int | None
+    head_sha256: str | None
+    recordings: int
+    objects: int
+    bytes: int
+    sums: list[Sum]
+    covers: tuple[str, ...] = COVERS
+    cannot_prove: tuple[str, ...] = CANNOT_PROVE
+    problems: list[str]
+    destroyed: list[Destroyed]
+
+
+def encode_certificate(certificate: Certificate) -> bytes:
+    """The bytes of its file."""
+    return msgspec.json.format(msgspec.json.encode(certificate), indent=2) + b"\n"
+
+
+@dataclass
+class _Found:
+    destroyed: list[Destroyed]
+    problems: list[str]
+
+
+def certify(
+    archive: Archive,
+    chain: Chain,
+    since: date,
+    until: date,
+    by: str,
+    trusted: Collection[bytes] | None = None,
+    show: Callable[[int], None] = lambda _: None,
+) -> Certificate:
+    """Make the certificate of a period.
+
+    Args:
+        archive: the archive.
+        chain: its seals.
+        since, until: UTC days of the disposals, both included.
+        by: who makes it.
+        trusted: raw public keys, one of which must have signed each record; None to check signatures alone.
+        show: called with the number of recordings looked at.
+
+    Raises:
+        UnreadableRecord: a manifest cannot be read.
+        StoreError: the store does not answer.
+    """
+    erasures, found, sealed = Erasures(archive, archive.identity, trusted), _Found([], []), _Sealed(archive, chain)
+    for number, folder in enumerate(folders_in(archive.store.list("recordings/")), 1):
+        for key, record, data in _records_of(archive, folder, found, since, until):
+            _take(folder, key, record, data, erasures, sealed, found)
+        show(number)
+    destroyed = sorted(found.destroyed, key=lambda one: (one.at, one.record))
+    last = chain.links[-1] if chain.links else None
+    return Certificate(
+        archive_id=archive.identity.id,
+        since=since.isoformat(),
+        until=until.isoformat(),
+        made_at=format_instant(utc_now()),
+        by=by,
+        head_sequence=last.seal.sequence if last else None,
+        head_sha256=last.sha256 if last else None,
+        recordings=len({one.recording_id for one in destroyed}),
+        objects=sum(len(one.objects) for one in destroyed),
+        bytes=sum(_size(one) for one in destroyed),
+        sums=_sums(destroyed),
+        problems=found.problems,
+        destroyed=destroyed,
+    )
+
+
+def _records_of(
+    archive: Archive, folder: Folder, found: _Found, since: date, until: date
+) -> Iterator[tuple[str, Erasure | Disposal, bytes]]:
+    """The records of a folder by which a rule disposed of something in the period; one that cannot be read is a problem."""
+    for key in folder.keys_of(kinds.ERASURE, kinds.DISPOSAL):
+        data = archive.read_small(key) or b""
+        reader = ERASURE if folder.places[key].kind is kinds.ERASURE else DISPOSAL
+        try:
+            record: Erasure | Disposal = reader.read(data, key)
+            at = parse_instant(_at(record)).date()
+        except (UnreadableRecord, ValueError) as error:
+            found.problems.append(str(error))
+            continue
+        if rule_of(record) is not None and since <= at <= until:
+            yield key, record, data
+
+
+def _take(
+    folder: Folder,
+    key: str,
+    record: Erasure | Disposal,
+    data: bytes,
+    erasures: Erasures,
+    sealed: _Sealed,
+    found: _Found,
+) -> None:
+    """Take in one record, unless something is wrong with it: then the certificate names the problem instead."""
+    removed = erasures.read(folder.prefix, folder.objects)
+    own = {key, f"{key.removesuffix('.json')}.sig"}
+    problems = [f"{one.key}: {one.what}" for one in removed.problems if one.key in own]
+    problems += [
+        f"{one.key}: on record as deleted, and still there" for one in record.objects if one.key in folder.objects
+    ]
+    listed = sealed.of(folder.day)
+    problems += [
+        f"{key}: names another SHA-256 for {one.key} than its seal does"
+        for one in record.objects
+        if one.key in listed and listed[one.key][0] != one.sha256
+    ]
+    if problems:
+        found.problems += problems
+        return
+    seal = listed.get(key)
+    sha256 = hashlib.sha256(data).hexdigest()
+    found.destroyed.append(
+        Destroyed(
+            recording_id=record.recording_id,
+            record=key,
+            record_sha256=sha256,
+            is_signed=f"{key.removesuffix('.json')}.sig" in folder.objects,
+            at=_at(record),
+            ended_at=str(record.ended_at),
+            rule=str(record.rule),
+            rules_number=int(record.rules_number) if isinstance(record.rules_number, int) else 0,
+            why=record.why,
+            by=record.by,
+            objects=[{"key": one.key, "size": one.size, "sha256": one.sha256} for one in record.objects],
+            stays="hashes" if isinstance(record, Erasure) else "metadata",
+            seal=seal[1] if seal is not None and seal[0] == sha256 else None,
+        )
+    )
+
+
+class _Sealed:
+    """What seals list of each day, read once a day."""
+
+    def __init__(self, archive: Archive, chain: Chain) -> None:
+        self._archive, self._chain = archive, chain
+        self._days: dict[date, Mapping[str, tuple[str, int]]] = {}
+
+    def of(self, day: date | None) -> Mapping[str, tuple[str, int]]:
+        """The SHA-256 of each object that seals of a day list, and the number of the seal, by key."""
+        if day is None:
+            return {}
+        if day not in self._days:
+            self._days = {
+                day: {
+                    key: (sha256, link.seal.sequence)
+                    for link in self._chain.of_day(day)
+                    for sha256, key in lines_of(self._archive, link)
+                }
+            }
+        return self._days[day]
+
+
+def _at(record: Erasure | Disposal) -> str:
+    return record.erased_at if isinstance(record, Erasure) else record.disposed_at
+
+
+def _size(one: Destroyed) -> int:
+    return sum(int(row["size"]) for row in one.objects)
+
+
+def _sums(destroyed: list[Destroyed]) -> list[Sum]:
+    sums: dict[tuple[int, str], Sum] = {}
+    recordings: dict[tuple[int, str], set[str]] = {}
+    for one in destroyed:
+        name = (one.rules_number, one.rule)
+        total = sums.setdefault(name, Sum(one.rule, one.rules_number))
+        total.objects += len(one.objects)
+        total.bytes += _size(one)
+        recordings.setdefault(name, set()).add(one.recording_id)
+        total.recordings = len(recordings[name])
+    return [sums[name] for name in sorted(sums)]

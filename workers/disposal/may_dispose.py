@@ -1,0 +1,199 @@
+"""THE rule: may a recording, or a part of it, be disposed of? Asked anew for each recording, just before its record is written.
+
+Every answer comes from the archive (applied rules, commit record, holds, cases, receipts, damage, pause) or from that moment
+(the clocks of this machine, of Redis and of Telnyx). No catalogue, list or cache can dispose of anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from archive import kinds, layout
+from archive.archive import Archive
+from archive.dispose import Due
+from archive.folder import read_folder
+from archive.records import AppliedRules, CommitRecord, UnreadableRecord
+from archive.register import read_register
+from archive.retention import read_applied, terms_of
+from archive.stores.store import StoreError
+from text.errors import UserError
+from text.times import format_duration, utc_now
+from workers.catalogue.rows import row_of_commit
+from workers.deletion.duties import effective_duties
+from workers.deletion.erase import Target, refuse_if_held
+from workers.deletion.may_delete import pause_of
+from workers.engine.clocks import clocks_agree
+from workers.queue.script import server_seconds
+from workers.runtime import Runtime
+
+MOST_APART_SECONDS = 600.0  # of Telnyx's clock, whose answers come over the internet
+_ASK_SECONDS = 10.0
+_CLOCK_SECONDS = 300.0  # for which Telnyx's time is counted on, monotonically
+
+
+class Stopped(Exception):
+    """Nothing may be disposed of now; the text says why."""
+
+
+class Kept(Exception):
+    """A recording stays; the text says why.
+
+    Attributes:
+        kind: `held`, `original`, `custom-storage`, `damaged`, `rules`, `locked`, `not-sealed` or `busy`.
+    """
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
+
+
+class TelnyxClock:
+    """Telnyx's clock, by the header `Date` of its answers: a third clock, on no machine of ours.
+
+    A term lasts for years. A clock of ours that is ahead by years would end them all, and the Redis of a single machine has
+    the same clock. The request carries no key, and any answer has the time (RFC 9110, section 6.6.1).
+    """
+
+    def __init__(self) -> None:
+        self._seen: tuple[float, float] | None = None  # Telnyx's time, and the count then
+
+    async def now(self, base_url: str) -> float:
+        """The time, in seconds since the epoch.
+
+        Raises:
+            Stopped: Telnyx does not tell it.
+        """
+        if self._seen is None or time.monotonic() - self._seen[1] > _CLOCK_SECONDS:
+            self._seen = await _date_of(base_url), time.monotonic()
+        return self._seen[0] + time.monotonic() - self._seen[1]
+
+
+async def _date_of(base_url: str) -> float:
+    try:
+        async with httpx.AsyncClient(timeout=_ASK_SECONDS) as client:
+            answer = await client.head(base_url)
+        return parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (httpx.HTTPError, KeyError, ValueError) as error:
+        raise Stopped(f"cannot ask Telnyx for the time ({type(error).__name__}), the clock that is not ours") from None
+
+
+async def ask_of_all(runtime: Runtime, telnyx_clock: TelnyxClock) -> tuple[list[AppliedRules], float]:
+    """Ask everything that applies to every recording.
+
+    Returns:
+        The rules that people applied, and the time by the clock that is behind, in seconds since the epoch.
+
+    Raises:
+        Stopped: nothing may be disposed of now.
+        StoreError, redis.exceptions.RedisError: one of them does not answer, or belongs to another archive now.
+    """
+    if not await clocks_agree(runtime):
+        raise Stopped("the clocks of this machine and of Redis differ")
+    now = min(await server_seconds(runtime.redis), utc_now().timestamp())
+    apart = abs(await telnyx_clock.now(runtime.settings.telnyx_base_url) - now)
+    if apart > MOST_APART_SECONDS:
+        raise Stopped(f"the clocks of this machine and of Telnyx differ by {format_duration(apart)}")
+    await runtime.in_thread(runtime.archive.assert_identity)
+    await runtime.assert_bound()
+    return await runtime.in_thread(_of_the_archive, runtime.archive), now
+
+
+def _of_the_archive(archive: Archive) -> list[AppliedRules]:
+    if (pause := pause_of(archive)) is not None:
+        raise Stopped(f"deletion is paused: {pause}")
+    try:
+        return read_applied(archive)
+    except UnreadableRecord as error:
+        raise Stopped(f"the applied retention rules cannot be read: {error}; run `callvault verify`") from None
+
+
+def due_of(
+    records: Sequence[CommitRecord], applied: Sequence[AppliedRules], now: float
+) -> tuple[list[Due], float | None]:
+    """What of a recording is past its term, in the order in which it goes, and when its next term ends.
+
+    Args:
+        records: the commit record, then those of its versions.
+        applied: the rules that people applied.
+        now: seconds since the epoch.
+
+    Returns:
+        What is due; and the end of the next term, in seconds since the epoch, None if there is no other.
+    """
+    terms = terms_of(records, applied)
+    ended = [term for term in terms if term.ends_at.timestamp() <= now]
+    later = [term.ends_at.timestamp() for term in terms if term.ends_at.timestamp() > now]
+    found: list[Due] = []
+    parts: set[str] = set()
+    for term in ended:
+        parts |= {*term.goes}
+        keeps_record = not (term.stays == "hashes" and parts == {"audio", "transcripts"})
+        found.append(Due(tuple(term.goes), keeps_record, term.rule, term.number, term.ends_at, term.why))
+    return found, min(later, default=None)
+
+
+async def ask_anew(runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Due) -> None:
+    """Ask everything about one recording in the last moment.
+
+    Raises:
+        Stopped: nothing may be disposed of now.
+        Kept: this recording stays.
+        StoreError, redis.exceptions.RedisError: a question has no answer.
+    """
+    applied, now = await ask_of_all(runtime, telnyx_clock)
+    try:
+        held = (await effective_duties(runtime)).hold_connections
+    except UnreadableRecord as error:
+        raise Stopped(f"what other workers hold cannot be read: {error}; run `callvault verify`") from None
+    await runtime.in_thread(_ask, runtime, folder, wanted, applied, now, frozenset(held))
+
+
+def _ask(
+    runtime: Runtime, prefix: str, wanted: Due, applied: Sequence[AppliedRules], now: float, held: frozenset[str]
+) -> None:
+    archive = runtime.archive
+    folder = read_folder(archive.store, prefix)
+    try:
+        record = archive.commit_record(prefix)
+        if record is None:
+            raise Kept("damaged", f"{layout.commit_key(prefix)}: gone from the archive")
+        versions = archive.versions(prefix) if folder.has(kinds.VERSION) else []
+    except UnreadableRecord as error:
+        raise Kept("damaged", str(error)) from None
+    due, _ = due_of([record, *versions], applied, now)
+    if wanted not in due:
+        raise Kept("rules", "the rules that apply now give it another term")
+    if any(one.is_in_custom_storage for one in (record, *versions)):
+        raise Kept("custom-storage", "its audio lies in custom storage, where Callvault deletes nothing")
+    if not folder.has(kinds.RECEIPT, kinds.GONE):
+        raise Kept("original", "no record says that its original is gone at Telnyx (CALLVAULT_DELETE_ORIGINALS)")
+    if (damage := _damage_of(archive, prefix)) is not None:
+        raise Kept("damaged", damage)
+    _refuse_held(runtime, prefix, record, held)
+
+
+def _damage_of(archive: Archive, prefix: str) -> str | None:
+    """What the register says is wrong with a recording: it may be evidence, so a person must look first."""
+    for key, row in read_register(archive).items():
+        place = kinds.place_of(key)
+        about = place.names[0] if place.kind is kinds.DAMAGE else key  # a row that cannot be read is damage itself
+        if about.startswith(prefix) and row.state != "whole":
+            return f"{key}: {row.what}; run `callvault status`"
+    return None
+
+
+def _refuse_held(runtime: Runtime, prefix: str, record: CommitRecord, held: frozenset[str]) -> None:
+    day = layout.day_of(layout.commit_key(prefix))
+    row = row_of_commit(layout.recording_id_of(prefix), "" if day is None else day.isoformat(), record)
+    if row.connection_id in held:
+        raise Kept("held", f"its connection {row.connection_id} is on hold (CALLVAULT_HOLD_CONNECTIONS)")
+    try:
+        refuse_if_held(runtime.settings, Target(runtime.archive, prefix, row))
+    except StoreError:
+        raise
+    except UserError as error:
+        raise Kept("held", str(error)) from None

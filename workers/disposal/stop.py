@@ -1,0 +1,155 @@
+"""Disposal stops itself where more would go than a share of the archive, until a person approves exactly that.
+
+The approval is a decision in the archive, and names the stop. Without Redis, the stop is forgotten, and so is its approval: the
+next run stops again and asks anew.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from datetime import date
+
+import msgspec
+
+from archive.archive import Archive
+from archive.decisions import decisions_about, is_approved, new_id, put_decision
+from archive.records import Decision
+from text.counts import many
+from text.errors import UserError
+from text.times import format_instant, utc_now
+from workers.keys import DISPOSAL_STOPPED, DISPOSED_TODAY
+from workers.queue.script import AsyncRedis, write_when_full
+from workers.runtime import Runtime
+
+LEAST_RECORDINGS = 10  # so many may always go in a day: a share of a small archive is less than one recording
+_TWO_DAYS_SECONDS = 2 * 24 * 3600
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """What disposal would dispose of, and may not without an approval.
+
+    Attributes:
+        id: random; the approval names it.
+        recordings: that would go, and `size_bytes` of their objects.
+        of: how many recordings the archive has.
+        most: how many may go in a day, and gone: how many had gone on that day before.
+        rules_number: of the last applied rules.
+        at: since when, ISO 8601, UTC.
+        is_approved: whether the job has found an approval of it, for display; the archive has the approval itself.
+    """
+
+    id: str
+    recordings: int
+    size_bytes: int
+    of: int
+    most: int
+    gone: int
+    rules_number: int
+    at: str
+    is_approved: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What would go, in one line."""
+        counts = f"{many(self.recordings, 'recording is', 'recordings are')} past the term of applied rules {self.rules_number}"
+        return f"{counts}, of {self.of} in the archive; {self.most} may go in a day (CALLVAULT_DISPOSE_STOP_PERCENT)"
+
+
+async def read_stop(redis: AsyncRedis) -> Stop | None:
+    """The stop that waits for an approval, or goes on with one; None without a stop.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    data = await redis.get(DISPOSAL_STOPPED)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=Stop)
+    except msgspec.MsgspecError:
+        return None
+
+
+def most_in_a_day(percent: float, recordings: int) -> int:
+    """How many recordings may be disposed of in a day without an approval."""
+    return max(LEAST_RECORDINGS, math.floor(recordings * percent / 100))
+
+
+async def why_stopped(
+    runtime: Runtime, *, recordings: int, size_bytes: int, of: int, rules_number: int, today: date
+) -> Stop | None:
+    """Whether more would go than may; None if this may go.
+
+    Args:
+        runtime: the worker's parts.
+        recordings: how many would go now, and `size_bytes` of their objects.
+        of: how many the archive has.
+        rules_number: of the last applied rules.
+        today: UTC.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them does not answer.
+    """
+    redis = runtime.redis
+    gone = int(await redis.get(DISPOSED_TODAY + today.isoformat()) or 0)
+    most = most_in_a_day(runtime.settings.dispose_stop_percent, of)
+    known = await read_stop(redis)
+    if not recordings or gone + recordings <= most:
+        if known is not None:
+            await redis.delete(DISPOSAL_STOPPED)
+        return None
+    is_known = known is not None and gone + recordings <= known.gone + known.recordings
+    if known is not None and is_known and known.rules_number == rules_number:
+        if not await runtime.in_thread(is_stop_approved, runtime.archive, known):
+            return known
+        await _remember(redis, msgspec.structs.replace(known, is_approved=True))
+        return None
+    stop = Stop(secrets.token_hex(8), recordings, size_bytes, of, most, gone, rules_number, format_instant(utc_now()))
+    await _remember(redis, stop)
+    return stop
+
+
+async def _remember(redis: AsyncRedis, stop: Stop) -> None:
+    await write_when_full(redis, ("SET", DISPOSAL_STOPPED, msgspec.json.encode(stop)))
+
+
+async def count_disposed(redis: AsyncRedis, today: date) -> None:
+    """Count a recording of which something is about to be disposed of.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    key = DISPOSED_TODAY + today.isoformat()
+    await write_when_full(redis, ("INCR", key), ("EXPIRE", key, _TWO_DAYS_SECONDS))
+
+
+def is_stop_approved(archive: Archive, stop: Stop) -> bool:
+    """Whether a person approved exactly this; blocks.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    return is_approved(decisions_about(archive, "everything"), [_finding(stop)])
+
+
+def approve(archive: Archive, stop: Stop | None, why: str, by: str) -> Stop:
+    """Record that a person approved what the stop names; blocks.
+
+    Raises:
+        UserError: nothing waits for an approval.
+        StoreError: the store did not take it.
+    """
+    if stop is None:
+        raise UserError("disposal has not stopped itself; nothing waits for an approval")
+    at = format_instant(utc_now())
+    findings = [_finding(stop)]
+    put_decision(
+        archive,
+        Decision(
+            id=new_id(), decision="approve", scope="everything", subject="", why=why, by=by, at=at, findings=findings
+        ),
+    )
+    return stop
+
+
+def _finding(stop: Stop) -> str:
+    return f"disposal {stop.id}: {many(stop.recordings, 'recording')}"
