@@ -108,6 +108,14 @@ class Settings(BaseModel):
         help="Where the archive is stored. If unset, in the folder `archive` in the data folder.",
         expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path; write a space in a path as %20",
     )
+    exports_url: Annotated[str | None, BeforeValidator(read_archive_url)] = _setting(
+        "CALLVAULT_EXPORTS_URL",
+        None,
+        help="Where the exports of the ops pages lie until they end (docs/export.md). If unset, in the folder `exports` in "
+        "the data folder, which serves where receivers and workers are on one machine. It must not be in the archive, and "
+        "workers need the right to delete there.",
+        expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path; write a space in a path as %20",
+    )
     data_folder: Annotated[Path, BeforeValidator(read_folder)] = _setting(
         "CALLVAULT_DATA",
         Path("callvault-data"),
@@ -524,6 +532,11 @@ class Settings(BaseModel):
         help="Minimum severity of log lines.",
         expected="debug, info, warning or error",
     )
+
+    @property
+    def exports_address(self) -> str:
+        """The URL of the place of exports; by default, a folder in the data folder."""
+        return self.exports_url or (self.data_folder.resolve() / "exports").as_uri()
 
     @property
     def archive_address(self) -> str:

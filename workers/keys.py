@@ -124,6 +124,7 @@ ACCESS_COUNTED = "callvault:access-counted:"  # + archive id: likewise, once wha
 TAKEN = "callvault:taken:"  # + hash of a person: hash: minute -> how many recordings the person took in it
 TAKEN_ALERTED = "callvault:taken-told:"  # + the same: an alert of this hour reported that it is unusual
 PLAYING = "callvault:playing:"  # + hash of who plays what: the id of the line that says so
+EXPORTING = "callvault:exporting:"  # + id of an export of the pages: how far a worker is with it
 DOCTOR = "callvault:doctor"  # written to check that Redis takes writes
 PROBE = "callvault:probe:"  # + one-time number: doctor sends a test webhook with it
 PROBED = "callvault:probed:"  # + the same number: that webhook as a receiver got it

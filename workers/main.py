@@ -36,6 +36,7 @@ from workers.engine.connect import connect_worker
 from workers.engine.leases import Leases
 from workers.engine.run import LONGEST_SECONDS, job
 from workers.engine.worker import Function, LeasingWorker
+from workers.export.keep import Keeper
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, QUEUES, SEAL_QUEUE, WORKER_ENDED
 from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.binding import AnotherArchive
@@ -118,15 +119,19 @@ async def _publish_clock(runtime: Runtime, worker_id: str) -> None:
 
 
 async def _publish_running(runtime: Runtime, worker_id: str) -> None:
-    """Publish what this worker runs with, and the archive as soon as it is known."""
+    """Publish what this worker runs with, the archive and the place of exports as soon as they are known; keep that place."""
+    keeper = Keeper(runtime)
     own = running_here(runtime.settings, "worker", worker_id)
 
     def now() -> Running:
-        return msgspec.structs.replace(
-            own, archive_id=runtime.archive.identity.id if runtime.archive.is_known else None
-        )
+        archive_id = runtime.archive.identity.id if runtime.archive.is_known else None
+        return msgspec.structs.replace(own, archive_id=archive_id, exports_place=keeper.place)
 
-    await keep_published(runtime.redis, runtime.settings, now)
+    keeping = asyncio.create_task(keeper.run())
+    try:
+        await keep_published(runtime.redis, runtime.settings, now)
+    finally:
+        await end_tasks([keeping])
 
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:

@@ -52,6 +52,7 @@ class Running(msgspec.Struct, frozen=True):
         archive_id: of the archive that it has opened; None: it has opened none, as most receivers.
         settings: those that are set, by name; secrets by their fingerprints.
         disk_free_bytes: by place, `data folder` or `archive`; rounded.
+        exports_place: the id of the place of exports that a worker sees; None: it sees none.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Running(msgspec.Struct, frozen=True):
     archive_id: str | None
     settings: dict[str, str]
     disk_free_bytes: dict[str, int] = {}
+    exports_place: str | None = None
 
     def value(self, name: str) -> str:
         """The value of a setting, or its version."""

@@ -47,6 +47,7 @@ class FileStore:
         self.url = url
         self.root = Path(unquote(urlsplit(url).path))
         self._incoming = self.root / _TEMPORARY
+        self._file_mode = options.file_mode
         self._known_folders: set[Path] = set()
 
     def create_place(self) -> None:
@@ -200,11 +201,11 @@ class FileStore:
         """Open a new temporary file. Its folder is created again if only that is missing, as in a copy of the archive."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
-            return os.open(temporary, flags, 0o640)
+            return os.open(temporary, flags, self._file_mode)
         except FileNotFoundError:
             self._must_be_there()
             self._incoming.mkdir(exist_ok=True)
-            return os.open(temporary, flags, 0o640)
+            return os.open(temporary, flags, self._file_mode)
 
     def _path(self, key: str) -> Path:
         segments = key.split("/")

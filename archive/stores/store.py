@@ -92,6 +92,7 @@ class StoreOptions:
         retention: how long each object is locked from `now` on; None to use the bucket's default.
         retention_mode: `governance` or `compliance`.
         label: whether a recording's attributes (connection, channels, day) become metadata, tags or nothing.
+        file_mode: the permissions of new files, in a folder.
         now: the time, UTC; a lock must not end too early because the clock of this machine is wrong.
     """
 
@@ -102,6 +103,7 @@ class StoreOptions:
     retention: timedelta | None = None
     retention_mode: Literal["governance", "compliance"] = "governance"
     label: Literal["none", "metadata", "tags"] = "none"
+    file_mode: int = 0o640
     now: Callable[[], datetime] = utc_now
 
 

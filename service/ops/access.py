@@ -93,6 +93,7 @@ class Access:
         self._tokens = tokens
         self.guesses = Guesses(redis)
         self.shares = URLSafeTimedSerializer(key, salt="callvault shared evidence")  # signs addresses: `shared.py`
+        self.bundles = URLSafeSerializer(key, salt="callvault bundle")  # likewise: `bundles.py`
 
     @property
     def needs_token(self) -> bool:

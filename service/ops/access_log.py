@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
 import msgspec
 from starlette.requests import Request
 
 from archive.access import AccessLine
-from service.ops.masking import masked
+from service.ops.masking import masked_parties
 from service.ops.may import PROVE
 from service.ops.parts import Ops
 from service.ops.person import Refused
@@ -20,7 +19,6 @@ from workers.access.query import FIELDS, AccessQuery, is_place, read_access_quer
 
 PER_PAGE = 100
 OF_ONE = 20
-_PARTY = re.compile(r"\S+@|\+?\d[\d ()./-]{4,}\d")  # a user of SIP, or a number
 
 
 class Accesses(msgspec.Struct, frozen=True):
@@ -95,10 +93,4 @@ def _shown(entry: Entry) -> Entry:
     line: AccessLine = entry.line
     if line.query is msgspec.UNSET:
         return entry
-    return msgspec.structs.replace(entry, line=msgspec.structs.replace(line, query=_PARTY.sub(_masked, line.query)))
-
-
-def _masked(found: re.Match[str]) -> str:
-    """A number or a user of SIP as pages show it; a day is neither."""
-    is_day = re.fullmatch(r"\d{4}-\d{2}-\d{2}", found[0])
-    return found[0] if is_day else masked(found[0]) or ""
+    return msgspec.structs.replace(entry, line=msgspec.structs.replace(line, query=masked_parties(line.query)))

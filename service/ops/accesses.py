@@ -76,7 +76,7 @@ def look(request: Request) -> Said:
 def search(request: Request) -> Said | None:
     """A search, unless it found nothing."""
     found: _Counted | None = getattr(request.state, "shown", None)
-    return None if found is None or not found.total else Said("search", query=_asked(request), found=found.total)
+    return None if found is None or not found.total else Said("search", query=asked(request), found=found.total)
 
 
 def deletions(request: Request) -> Said | None:
@@ -94,12 +94,19 @@ def quarantine(request: Request) -> Said | None:
 
 def export(request: Request) -> Said:
     """An export of all recordings of a search."""
-    return Said("export", query=_asked(request), found=request.state.found)
+    return Said("export", query=asked(request), found=request.state.found)
 
 
 def export_selected(request: Request) -> Said:
     """An export of some recordings; the form may have the reason."""
     return Said("export", request.state.shown, why=request.state.why)
+
+
+def bundle(request: Request) -> Said:
+    """The bundle of an export."""
+    export = request.state.shown
+    query = export.request.query if export.request else ""
+    return Said("download", query=query, found=export.end.recordings, about=f"export {export.id}")
 
 
 def inventory(request: Request) -> Said:
@@ -248,7 +255,7 @@ async def log_refusal(ops: Ops, request: Request, response: Response) -> None:
         await log_refused_sign_in(ops, request, "api")
 
 
-def _asked(request: Request) -> str:
+def asked(request: Request) -> str:
     """A search in the words of the search box."""
     asked = request.query_params
     named = {name: value for name in FIELDS if (value := asked.get(name, "").strip())}

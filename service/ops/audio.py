@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -26,13 +25,12 @@ from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops.parts import Ops
 from service.ops.person import Refused
+from service.ops.ranges import NOTHING, chunks_of, span_of
 from service.ops.recording import report_seen
 from service.ops.view import View, view_of
 from service.protocol import close_early
 from workers.damage.damaged import DamagedObjects
 
-_NOTHING = b""
-_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 _PROVEN_SECONDS, _MOST_PROVEN = 60.0, 1_000
 _STEPS, _MOST_LEVELS = 600, 500
 
@@ -49,7 +47,7 @@ async def audio(ops: Ops, request: Request) -> Response:
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
     wanted, milliseconds = await wanted_audio(ops, view_of(request), recording_id, audio_format)
     request.state.bytes_per_second = wanted.size / milliseconds * 1000 if milliseconds else 0
-    span = _span(request.headers.get("range"), wanted.size)
+    span = span_of(request.headers.get("range"), wanted.size)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{wanted.sha256}"'}
     if "download" in request.query_params:
         headers["Content-Disposition"] = f'attachment; filename="{layout.encode_name(recording_id)}.{audio_format}"'
@@ -69,12 +67,12 @@ async def audio(ops: Ops, request: Request) -> Response:
             await asyncio.to_thread(_prove_recently, ops, wanted)
         source = ops.runtime.archive.store.read(wanted.key, start, end)
         try:
-            first = await asyncio.to_thread(next, source, _NOTHING)
+            first = await asyncio.to_thread(next, source, NOTHING)
         except KeyError:
             raise Missing(wanted.key, "gone from the archive") from None
     except Damaged as damage:
         raise await _reported(ops, damage) from None
-    chunks = _chunks(first, source)
+    chunks = chunks_of(first, source)
     if not is_part:
         chunks = _hashed(ops, wanted, chunks)
     return _Audio(chunks, 206 if is_part else 200, headers, wanted.content_type)
@@ -244,25 +242,3 @@ async def _hashed(ops: Ops, known: ArchivedObject, chunks: AsyncIterator[bytes])
         await report_seen(ops, [damage])
         raise
     yield held
-
-
-async def _chunks(first: bytes, source: Iterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        chunk = first
-        while chunk:
-            yield chunk
-            chunk = await asyncio.to_thread(next, source, _NOTHING)
-    finally:  # close the store's connection at once if the listener has gone
-        with suppress(ValueError):  # a thread is still reading the last chunk
-            await asyncio.to_thread(getattr(source, "close", lambda: None))
-
-
-def _span(header: str | None, size: int) -> tuple[int, int] | None:
-    """The first byte and the end of the requested range; None if it cannot be satisfied."""
-    match = _RANGE.fullmatch(header or "")
-    if match is None or match.groups() == ("", ""):
-        return 0, size  # RFC 9110 allows the whole in answer to several ranges and to invalid ones
-    first, last = match.groups()
-    start = max(0, size - int(last)) if not first else int(first)
-    end = size if not last or not first else min(size, int(last) + 1)
-    return (start, end) if start < end else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from msgspec import structs
 
 from workers.catalogue.rows import Row
+
+_PARTY = re.compile(r"\S+@|\+?\d[\d ()./-]{4,}\d")  # a user of SIP, or a number
 
 
 def masked(number: str | None) -> str | None:
@@ -16,6 +19,17 @@ def masked(number: str | None) -> str | None:
     if "@" in number:
         return "***@" + number.partition("@")[2]
     return number[:3] + "*" * max(3, len(number) - 5) + number[-2:] if len(number) > 5 else "***"
+
+
+def masked_parties(text: str) -> str:
+    """A search, or another text, with what looks like a number or the user of a SIP address masked."""
+    return _PARTY.sub(_masked, text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    """A number or a user of SIP as pages show it; a day is neither."""
+    is_day = re.fullmatch(r"\d{4}-\d{2}-\d{2}", found[0])
+    return found[0] if is_day else masked(found[0]) or ""
 
 
 def with_masked_numbers(row: Row) -> Row:

@@ -39,9 +39,11 @@ Scoped = Literal["cut", "one", "whole", "none"]
 
 # Routes that anybody may ask for: they show nothing of the archive, or ask for a signed address of evidence or audio.
 _SHARED = "/ops/shared/{token}"  # a signed address, which shows the evidence of one day
+_BUNDLE = "/ops/bundle/{token}"  # likewise, of one export
 _OPEN = (
     *("/", "/ops/", "/ops/sign-in", "/ops/sign-in/start", "/ops/sign-in/callback", "/ops/static"),
     *(_SHARED, f"{_SHARED}/recordings.csv", f"{_SHARED}/seals/{{name}}", "/api/audio/{address}"),
+    *(_BUNDLE, f"{_BUNDLE}/file"),
 )
 
 

@@ -23,6 +23,7 @@ from workers.access.reading import AccessReader
 from workers.api_tokens import KnownTokens
 from workers.catalogue.follow import FollowedCatalogue
 from workers.connections.names import read_names
+from workers.export.place import Exports, open_exports
 from workers.queue.binding import AnotherArchive
 from workers.queue.replicas import Replicas
 from workers.runtime import Runtime, open_runtime
@@ -66,6 +67,8 @@ class Ops:
         self._names: dict[str, str] = {}
         self._names_at = float("-inf")
         self._opening = asyncio.Lock()
+        self._opening_exports = asyncio.Lock()
+        self._exports: Exports | None = None
         self._runtime: Runtime | StoreError | None = None
         self._refusal: StoreRefused | None = None
 
@@ -133,6 +136,17 @@ class Ops:
     def catalogue(self) -> FollowedCatalogue:
         """The catalogue of this machine."""
         return FollowedCatalogue(self.settings.data_folder / "catalogue.sqlite", self.runtime.archive, self.redis)
+
+    async def exports(self) -> Exports:
+        """The place of exports, opened in a thread.
+
+        Raises:
+            StoreError: it cannot be opened or does not answer.
+        """
+        async with self._opening_exports:
+            if self._exports is None:
+                self._exports = await asyncio.to_thread(open_exports, self.settings)
+        return self._exports
 
     def changed(self) -> None:
         """Have the next page read anew what a change may have altered, so that the person sees it."""

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 
 from service.app import WEBHOOK_PATH
 from service.ops import accesses, activity, charts, connections, evidence, reasons, recordings
+from service.ops.bundles import SHARED_HOURS
 from service.ops.csrf import masked_csrf
 from service.ops.may import Guarded, admits, may_use
 from service.ops.parts import Ops
@@ -52,6 +53,7 @@ _ENVIRONMENT.globals |= {
     "shared_days": SHARED_FOR.days,
     "why_minutes": reasons.MINUTES,
     "longest_why": reasons.LONGEST,
+    "bundle_hours": SHARED_HOURS,
 }
 _GUARDED = [
     *(Guarded.of(f"/ops{page.path}", "GET", page.may, page.scoped) for page in PAGES),

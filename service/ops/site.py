@@ -24,12 +24,12 @@ from starlette.types import Receive, Scope, Send
 from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from process.logs import get_logger
-from service.ops import accesses, audio_address, operations, reasons, shared
+from service.ops import accesses, audio_address, export_form, operations, reasons, shared, shared_bundles
 from service.ops.access import HEADERS, signed_out
 from service.ops.bulk import PartlyDone, named
 from service.ops.forms import read_form
 from service.ops.live import live
-from service.ops.may import EVERYONE, May, Scoped, admits, assert_guarded
+from service.ops.may import DECIDE, EVERYONE, HEAR, May, Scoped, admits, assert_guarded
 from service.ops.openapi import document
 from service.ops.page import Change, File, Page
 from service.ops.parts import Ops
@@ -41,7 +41,7 @@ from service.ops.rendering import ask_why, problem, render
 from service.ops.seen import assert_seen, not_allowed, seen
 from service.ops.sharing import whole_address
 from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
-from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
+from service.ops.tables import CHANGES, EXPORT, FILES, OPERATIONS, PAGES
 from service.ops.view import View, view_of
 from telnyx_api.errors import TelnyxError
 from text.counts import many
@@ -74,11 +74,16 @@ def routes() -> Sequence[BaseRoute]:
         Route(CALLBACK, callback, methods=["GET"]),
         *shared.routes(),
         *audio_address.routes(),
+        *shared_bundles.routes(),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static"), middleware=_SMALLER),
     ]
     own = (
         File("/ops/sign-out", "sign out", sign_out, EVERYONE, method="POST", scoped="none"),
         File(reasons.PATH, "give a reason", give_reason, EVERYONE, method="POST", scoped="none"),
+        File(
+            "/ops/exports/new", "form of an export of a search", export_form.of_search, DECIDE, EXPORT, scoped="whole"
+        ),
+        File("/ops/exports/new", "form of an export", export_form.of_selected, DECIDE, (), "POST", scoped="whole"),
         File("/ops/live", "the overview as it changes", live, EVERYONE, ("span",), scoped="whole"),
         File("/api/openapi.json", "description of the API", _openapi, EVERYONE, scoped="none"),
     )

@@ -10,10 +10,12 @@ from service.ops import (
     accesses,
     audio,
     audio_address,
+    bundles,
     connections,
     decide,
     deletions,
     evidence,
+    exports,
     letters,
     originals,
     overview,
@@ -33,7 +35,7 @@ _SEARCH = (
     *FIELDS.items(),
     ("after", "the `after` of the previous page"),
 )
-_EXPORT = tuple(name for name, _ in _SEARCH if name != "after")
+EXPORT = tuple(name for name, _ in _SEARCH if name != "after")
 _GROUP = ("cause", "kind", "until")
 _MESSAGES = (("connection", "id of a connection"), ("code", "code of the message"), ("since", "first UTC day"))
 
@@ -75,6 +77,16 @@ PAGES = (
         log=accesses.look,
         needs=("archive-away",),
         scoped="one",
+    ),
+    Page(
+        "/exports",
+        "exports.html",
+        "Exports",
+        exports.look,
+        exports.ShownExports,
+        DECIDE,
+        True,
+        scoped="whole",
     ),
     Page(
         "/evidence",
@@ -194,6 +206,9 @@ CHANGES: dict[str, Change] = {
         "approve several recordings", deletions.approve_many, ("ids", "why"), DECIDE, scoped="one"
     ),
     "/evidence/share": Change("share the evidence of a day", sharing.share, ("day",), PROVE, scoped="whole"),
+    "/exports/cancel": Change("cancel an export", exports.cancel, ("id",), DECIDE, scoped="whole"),
+    "/exports/share": Change("make an address of an export", bundles.share, ("id",), DECIDE, scoped="whole"),
+    "/exports/remove": Change("remove an export", exports.remove, ("id",), DECIDE, scoped="whole"),
     "/connections/dismiss": Change("dismiss a log message", connections.dismiss, ("id",), OPERATE, scoped="whole"),
     "/connections/retry-upload": Change(
         "retry an upload", connections.retry_upload, ("id", "connection"), OPERATE, scoped="whole"
@@ -219,7 +234,7 @@ FILES = (
         "export of a search",
         recordings.export,
         DECIDE,
-        _EXPORT,
+        EXPORT,
         log=accesses.export,
         scoped="cut",
     ),
@@ -240,6 +255,15 @@ FILES = (
         PROVE,
         log=accesses.inventory,
         scoped="cut",
+    ),
+    File("/ops/exports/ask", "ask for an export", exports.ask, DECIDE, (), "POST", scoped="whole"),
+    File(
+        "/ops/exports/{export_id}/bundle",
+        "bundle of an export",
+        bundles.download,
+        DECIDE,
+        log=accesses.bundle,
+        scoped="whole",
     ),
     File("/ops/evidence/{day}/manifest/{sequence:int}", "manifest of a seal", evidence.manifest, PROVE, scoped="whole"),
     File("/ops/evidence/{day}/seals/{name}", "files of a seal", evidence.seal_file, PROVE, scoped="whole"),

@@ -17,13 +17,14 @@ from starlette.requests import Request
 from archive import layout
 from archive.records import UnreadableRecord
 from service.ops.masking import with_masked_numbers
+from service.ops.person import Refused
 from text.errors import UserError
 from workers.catalogue import search as catalogue
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import Query
 from workers.catalogue.reach import EVERYTHING, Reach
 from workers.catalogue.rows import Row, row_of_commit
-from workers.catalogue.search import Hit
+from workers.catalogue.search import Chosen, Hit
 
 if TYPE_CHECKING:
     from service.ops.parts import Ops
@@ -91,6 +92,28 @@ class View:
     def all(self, query: Query) -> Iterator[Hit]:
         """All recordings that match, the latest first, read a page at a time; blocks."""
         return map(self._shown, catalogue.search_all(self._ops.catalogue.path, query, self.reach))
+
+    async def choose(self, query: Query) -> list[Chosen]:
+        """The places of all recordings that match, oldest first, for a bundle, in which nothing can be cut or masked.
+
+        Raises:
+            Refused: the person does not see all recordings in full.
+        """
+        self.assert_bundles()
+        return await self._ops.catalogue.ask(lambda path: catalogue.choose_all(path, query))
+
+    def assert_bundles(self) -> None:
+        """Check that the person may have bundles.
+
+        Raises:
+            Refused: the person does not see all recordings in full.
+        """
+        if not self.is_whole or self.masks_all:
+            raise Refused(
+                403,
+                "a bundle has whole records and manifests, in which nothing can be masked or left out, and you see numbers "
+                "masked or a part of the recordings; ask somebody who sees all, or run `callvault export`",
+            )
 
     async def of_ids(self, recording_ids: Sequence[str]) -> dict[str, Hit]:
         """What the catalogue knows of some recordings, by id."""

@@ -35,6 +35,7 @@ READS = {
         *("/recordings", "/recordings/{recording_id}", "audio", "levels of the channels"),
         *("/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "files of a seal", "inventory of a day"),
         *("export of a search", "export of recordings", "/access-log"),
+        *("/exports", "ask for an export", "bundle of an export"),
     },
     "auditor": {
         "/access-log",
@@ -57,7 +58,7 @@ CHANGES_OF = {
     "officer": {
         *("/acknowledge", "/deletions/pause", "/deletions/resume", "/deletions/hold", "/deletions/release"),
         *("/deletions/approve", "/recordings/hold", "/recordings/release", "/recordings/approve"),
-        "/evidence/share",
+        *("/evidence/share", "/exports/cancel", "/exports/share", "/exports/remove"),
     },
     "auditor": {"/evidence/share"},
 }
@@ -148,6 +149,7 @@ def _requests(recording_id: str) -> Iterator[tuple[str, str, frozenset[Role]]]:
         "day": "2026-01-02",
         "sequence:int": "1",
         "name": "0000000001.json",
+        "export_id": f"20260102T000000.000000Z-{'0' * 16}",
     }
     for method, path, may in paths:
         yield method, re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], path), may
@@ -185,7 +187,7 @@ def test_menus_and_buttons_show_what_one_may_do(deployment: tuple[httpx.Client, 
             {"/ops/deletions/pause", "/ops/connections/refresh"},
         ),
         "officer": (
-            ["Overview", "Recordings", "Evidence", "Deletions", "Access log"],
+            ["Overview", "Recordings", "Exports", "Evidence", "Deletions", "Access log"],
             {"/ops/deletions/pause", "/ops/deletions/hold", "/ops/deletions/approve", "/ops/recordings/hold"},
         ),
         "auditor": (["Overview", "Evidence", "Deletions", "Access log"], set[str]()),

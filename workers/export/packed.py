@@ -21,6 +21,7 @@ from archive.records import ArchivedObject
 from archive.stores.store import MIB, Store, StoreError
 from text.times import utc_now
 from workers.export.kept import Kept, read_kept
+from workers.export.stream import ReaderGone
 from workers.export.target import BundleFile, Paths, Piece, assert_same
 
 _MEMORY_BYTES = 64 * MIB
@@ -95,7 +96,7 @@ class Packed:
     def abandon(self) -> None:
         """End after a failure; a file keeps its whole entries."""
         if self._packed is not None:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, ReaderGone):
                 self._packed.close()
 
     def _name(self, path: str) -> str:

@@ -80,4 +80,7 @@ class ZipStream:
 
     def _write(self, file: BinaryIO) -> None:
         target = Packed(self._archive.store, file, self._root)
-        self.bundle = write_bundle(self._archive, self._chosen, target, self._about, self._show)
+        try:
+            self.bundle = write_bundle(self._archive, self._chosen, target, self._about, self._show)
+        finally:
+            target.abandon()

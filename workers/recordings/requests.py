@@ -139,6 +139,19 @@ class DeletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     folder: str
 
 
+class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which export to make.
+
+    Attributes:
+        export_id: its id.
+        place: the id of the place in which it lies; a worker that does not see that place leaves it to another.
+    """
+
+    v: int = VERSION
+    export_id: str
+    place: str
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of the table of jobs.
@@ -169,6 +182,7 @@ JOBS: dict[str, Row] = {
     "count_sealed": Row(CountRequest, "workers.reconcile.reconcile", begins_anew=True),
     "delete_originals": Row(DeletionTurn, "workers.deletion.deletion"),
     "schedule_again": Row(DeletionRequest, "workers.deletion.outcomes"),
+    "make_export": Row(ExportRequest, "workers.export.make", begins_anew=True),
 }
 
 
@@ -218,6 +232,11 @@ def seal_job(day: date) -> Job:
 def deletion_job(turn: int) -> Job:
     """One of the jobs that delete what is due side by side, by its number."""
     return clock_job("delete_originals", DeletionTurn(), str(turn))
+
+
+def export_job(export_id: str, place: str) -> Job:
+    """The job that makes an export."""
+    return Job("make_export", ExportRequest(export_id=export_id, place=place), f"make_export:{export_id}", BULK_QUEUE)
 
 
 def recording_job_id(identity: str) -> str:

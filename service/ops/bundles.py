@@ -1,0 +1,157 @@
+"""Give the finished bundle of an export: to a person who has signed in, or under a signed address that ends.
+
+The address is for somebody without an account, such as a court. It shows a page with what the bundle is, so that a program that
+looks at every address it is sent downloads nothing. It is signed as sessions are: a new `CALLVAULT_OPS_TOKEN`, or without one a
+new secret of the OpenID client, ends all, and to remove the export ends its own. `shared_bundles.py` answers there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from itsdangerous import BadSignature
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from archive.stores.store import StoreError
+from process.logs import get_logger
+from service.ops.bulk import Shared
+from service.ops.parts import Ops
+from service.ops.person import Refused
+from service.ops.ranges import NOTHING, chunks_of, span_of
+from service.ops.view import view_of
+from service.protocol import close_early
+from text.errors import UserError
+from text.times import parse_instant, utc_now
+from workers.export.place import End, Export
+
+log = get_logger()
+
+SHARED_HOURS = 24
+
+
+@dataclass(frozen=True)
+class Link:
+    """What an address gives.
+
+    Attributes:
+        export_id: of the export.
+        by: who made the address.
+        ends_at: when it ends.
+    """
+
+    export_id: str
+    by: str
+    ends_at: datetime
+
+
+async def share(ops: Ops, form: dict[str, str]) -> Shared:
+    """Make an address of a finished export, which ends after a day, or with the export.
+
+    Raises:
+        UserError: the pages answer on this machine only.
+        Refused: there is nothing to download.
+        StoreError: the place of exports cannot be read now.
+    """
+    if not ops.access.needs_token:
+        raise UserError(
+            "CALLVAULT_OPS_TOKEN is not set, so the pages answer on this machine only; set it to share exports"
+        )
+    _, end = await ready(ops, form["id"])
+    ends_at = min(utc_now() + timedelta(hours=SHARED_HOURS), parse_instant(end.ends_at))
+    token = str(ops.access.bundles.dumps([form["id"], form["by"], int(ends_at.timestamp())]))
+    text = f"Whoever has this address can download the export until {ends_at:%Y-%m-%d %H:%M} UTC, without signing in"
+    return Shared(text, f"/ops/bundle/{token}")
+
+
+def read_link(ops: Ops, token: str) -> Link:
+    """Check the signature and the end of an address.
+
+    Raises:
+        Refused: it is not valid, or it has ended.
+    """
+    if not ops.access.needs_token:
+        raise Refused(404, "there is nothing at this address")
+    try:
+        export_id, by, ends = ops.access.bundles.loads(token)
+        link = Link(str(export_id), str(by), datetime.fromtimestamp(int(ends), UTC))
+    except (BadSignature, ValueError, TypeError, OverflowError):
+        raise Refused(404, "this address is not valid: it is not whole, or it was revoked; ask for a new one") from None
+    if link.ends_at <= utc_now():
+        raise Refused(410, f"this address ended on {link.ends_at:%Y-%m-%d at %H:%M} UTC; ask for a new one")
+    return link
+
+
+async def download(ops: Ops, request: Request) -> Response:
+    """The bundle of an export, whole or a range.
+
+    Raises:
+        Refused: there is nothing to download, or the person does not see all recordings in full.
+        StoreError: the place of exports cannot be read now.
+    """
+    view_of(request).assert_bundles()
+    export, end = await ready(ops, request.path_params["export_id"])
+    request.state.shown = export
+    return await answer(ops, request, end)
+
+
+async def ready(ops: Ops, export_id: str) -> tuple[Export, End]:
+    """A finished export that has not ended, and how it was finished.
+
+    Raises:
+        Refused: it does not exist, is not ready, or has ended.
+    """
+    exports = await ops.exports()
+    found = await asyncio.to_thread(exports.read, export_id)
+    if found is None:
+        raise Refused(404, "this export is not there any more: it was removed after its end, or by a person")
+    if found.is_over:
+        raise Refused(410, "this export has ended; ask for a new one")
+    if found.end is None or found.end.state != "ready":
+        raise Refused(409, "this export is not ready")
+    return found, found.end
+
+
+async def answer(ops: Ops, request: Request, end: End) -> Response:
+    """The bundle, whole or a range.
+
+    Raises:
+        Refused: it is gone.
+        StoreError: the place of exports cannot be read now.
+    """
+    exports = await ops.exports()
+    span = span_of(request.headers.get("range"), end.size_bytes)
+    name = f"export-{end.key[:15]}.zip" + (".age" if end.key.endswith(".age") else "")
+    headers = {"Accept-Ranges": "bytes", "ETag": f'"{end.sha256}"'}
+    headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    if span is None:
+        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{end.size_bytes}"})
+    start, stop = span
+    is_part = (start, stop) != (0, end.size_bytes)
+    headers["Content-Length"] = str(stop - start)
+    if is_part:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{end.size_bytes}"
+    kind, status = "application/octet-stream", 206 if is_part else 200
+    if request.method == "HEAD":
+        return Response(None, status, headers, kind)
+    source = exports.store.read(end.key, start, stop)
+    try:
+        first = await asyncio.to_thread(next, source, NOTHING)
+    except KeyError:
+        raise Refused(404, "the bundle of this export is gone; ask for a new one") from None
+    return _Bundle(chunks_of(first, source), status, headers, kind)
+
+
+class _Bundle(StreamingResponse):
+    """Closes the connection early if the store fails while the bundle is sent, so that nobody takes a part for the whole."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the bundle."""
+        try:
+            await super().__call__(scope, receive, send)
+        except (StoreError, KeyError) as error:
+            log.error("download of an export cut off", error=str(error))
+            await close_early(scope, receive)
