@@ -29,7 +29,7 @@ from service.ops.access import HEADERS, signed_out
 from service.ops.bulk import PartlyDone, named
 from service.ops.forms import read_form
 from service.ops.live import live
-from service.ops.may import DECIDE, EVERYONE, HEAR, May, Scoped, admits, assert_guarded
+from service.ops.may import DECIDE, EVERYONE, May, Scoped, admits, assert_guarded
 from service.ops.openapi import document
 from service.ops.page import Change, File, Page
 from service.ops.parts import Ops
