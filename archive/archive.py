@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 from archive import kinds, layout
@@ -60,6 +60,9 @@ class Archive:
         store: the store that holds it.
         proof_mode: see `CALLVAULT_PROOF`.
         needs_identity: refuse to write before the identity is known, as every process of the service does.
+
+    Attributes:
+        lock_end: until when the object of a key should be locked as it is written; None: the options of the store decide.
     """
 
     def __init__(self, store: Store, proof_mode: ProofMode = "store", *, needs_identity: bool = False) -> None:
@@ -70,6 +73,7 @@ class Archive:
         self._needs_identity = needs_identity
         self._identity: Identity | None = None
         self._opening = threading.Lock()
+        self.lock_end: Callable[[str], datetime | None] = lambda key: None
 
     @property
     def is_known(self) -> bool:
@@ -118,7 +122,7 @@ class Archive:
         """
         if self._needs_identity and not self.is_known:
             _ = self.identity
-        source = Source(chunks, observers)
+        source = Source(chunks, observers, self.lock_end(key))
         try:
             written = self.store.put(key, source, content_type, attributes or {})
         except KeyExists:

@@ -31,6 +31,19 @@ PARTS: tuple[Part, ...] = ("audio", "transcripts")
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
+_PART: dict[kinds.Kind, Part] = {
+    kinds.AUDIO: "audio",
+    kinds.VERSION_AUDIO: "audio",
+    kinds.TRANSCRIPTION: "transcripts",
+}
+
+
+def part_of(key: str) -> Part | None:
+    """To which part of a recording an object belongs; None: to neither, such as a commit record."""
+    kind = kinds.kind_of(key)
+    return None if kind is None else _PART.get(kind)
+
+
 class Term(msgspec.Struct, frozen=True):
     """When something of a recording may go.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 
 class Source:
@@ -12,13 +13,16 @@ class Source:
     Args:
         chunks: the bytes in order, or all of them if they are in memory already.
         observers: called with each chunk; an exception of theirs ends the upload.
+        locked_until: until when the object should be locked, UTC; None: the options of the store decide alone.
     """
 
     def __init__(
         self,
         chunks: Iterator[bytes] | bytes,
         observers: tuple[Callable[[bytes], object], ...] = (),
+        locked_until: datetime | None = None,
     ) -> None:
+        self.locked_until = locked_until
         self.is_in_memory = isinstance(chunks, bytes)
         self._chunks = iter((chunks,)) if isinstance(chunks, bytes) else chunks
         self._observers = observers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from workers.retention.apply import Difference
     from workers.retention.file import RulesFile
+
+_SOON = timedelta(days=31)  # the locks of recordings that may go by then are looked at
 
 command = group(
     "Plan, explain and apply retention rules.\n\n"
@@ -67,7 +70,9 @@ def show_plan(
         in_force = _in_force(archive)
         planned = _with(wanted, in_force)
         up_to_date(settings, catalogue, archive)
-        plan = make_plan(survey(catalogue.path, archive, planned), planned, now, by_day=day)
+        has_locks = not settings.archive_address.startswith("file:")
+        rows = survey(catalogue.path, archive, planned, locks_until=now + _SOON if has_locks else None)
+        plan = make_plan(rows, planned, now, by_day=day)
         as_of = catalogue.state(AS_OF)
     is_in_force = planned == in_force
     if json:

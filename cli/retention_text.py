@@ -43,10 +43,16 @@ def plan_as_json(plan: Plan, planned: Sequence[AppliedRules], now: datetime) -> 
             msgspec.to_builtins(rule) | {"recordings": plan.by_rule[rule.name], "may_match": plan.doubtful[rule.name]}
             for rule in (planned[-1].rules if planned else ())
         ],
+        "locked_longer": _sum(plan.locked)
+        | {"until": _written(plan.locked_until), "locks_looked_at": plan.locks_looked_at},
         "looked_at": plan.looked_at,
         "commit_records_read": plan.read,
         "unreadable": plan.unreadable,
     }
+
+
+def _written(at: datetime | None) -> str | None:
+    return None if at is None else format_instant(at)
 
 
 def _sum(one: Sum) -> dict[str, Any]:
@@ -75,6 +81,9 @@ def write_plan(plan: Plan, planned: Sequence[AppliedRules], *, is_in_force: bool
             _line(
                 f"rule {rule.name} may match {many(doubtful, 'recording')} whose records do not say; it can only keep them longer"
             )
+    if plan.locked_until is not None:
+        until = f"the last lock ends at {format_instant(plan.locked_until)[:19]}Z"
+        _line(f"locked longer than the rule, of those that end within 31 days: {_amount(plan.locked)}; {until}")
     if plan.unreadable:
         line = "commit record cannot be read", "commit records cannot be read"
         _line(f"{many(plan.unreadable, *line)}; those recordings are kept. Run `callvault verify`")
@@ -127,8 +136,7 @@ def _value(value: Any) -> str:
 def difference_as_json(changed: Sequence[Change], found: Difference) -> dict[str, Any]:
     """What other rules change, as `--json` prints it."""
     sums = {name: _sum(getattr(found, name)) for name in ("earlier", "later", "less_stays", "over")}
-    first = None if found.first is None else format_instant(found.first)
-    return {"changes": msgspec.to_builtins(changed)} | sums | {"first_end": first}
+    return {"changes": msgspec.to_builtins(changed)} | sums | {"first_end": _written(found.first)}
 
 
 def write_explanation(one: Explanation, other: Explanation | None, file: RulesFile | None) -> None:
@@ -149,6 +157,9 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
     for hold in one.holds:
         what = "a hold on it" if hold.scope == "recording" else f"a hold on connection {hold.subject}"
         _line(f"kept by {what}, whatever the rules say: {printable(str(hold))}")
+    for lock in one.locks:
+        longer = ", longer than its rule: it cannot go before" if lock.is_longer else ""
+        _line(f"{lock.key}: locked until {lock.until[:19]}Z{longer}")
     if other is not None and file is not None:
         _line(f"{file.path} differs from the rules in force; once applied:")
         for term in other.terms:

@@ -360,6 +360,13 @@ class Settings(BaseModel):
         help="How long each object is locked (S3 Object Lock, GCS object retention, Azure immutability).",
         expected="a duration such as 365d, at least 1s",
     )
+    lock_by_rules: bool = _setting(
+        "CALLVAULT_LOCK_BY_RULES",
+        False,
+        help="Whether each object of a recording is locked until the end that the retention rules in force give it, as "
+        "it is written. With `CALLVAULT_RETENTION`, the later of the two ends.",
+        expected="true or false",
+    )
     retention_mode: Literal["governance", "compliance"] = _setting(
         "CALLVAULT_RETENTION_MODE",
         "governance",

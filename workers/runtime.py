@@ -37,6 +37,7 @@ from workers.queue.change_feed import announce
 from workers.queue.history import History
 from workers.queue.limits import SharedLimiter
 from workers.queue.script import AsyncRedis
+from workers.retention.locks import RuleLocks
 
 if TYPE_CHECKING:
     from telnyx_api.client import TelnyxClient
@@ -76,6 +77,7 @@ class Runtime:
     chain: Chain  # as this process last read it; read it through `workers/seals/chain.py`
     sealed: SealedRecordings
     deletion_gate: asyncio.Semaphore
+    locks: RuleLocks
     duties_seen: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
     throttle: LogThrottle = field(default_factory=LogThrottle)
 
@@ -238,7 +240,10 @@ def open_runtime(
         chain=Chain(archive),
         sealed=SealedRecordings(archive),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
+        locks=RuleLocks(archive),
     )
+    if settings.lock_by_rules:
+        archive.lock_end = made.locks.end_of
     if needs_telnyx:  # fail at the start, not in a job
         _ = made.telnyx, made.downloads
     return made

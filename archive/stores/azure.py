@@ -99,7 +99,7 @@ class AzureStore:
         blob = self._blob(key)
         with self._buffers.of(source):
             first = source.part(self._options.part_bytes)
-            extra = self._extra(content_type, attributes)
+            extra = self._extra(content_type, attributes, source)
             if len(first) < self._options.part_bytes:
                 expected = self._put_whole(blob, key, first, extra)
             else:
@@ -159,7 +159,8 @@ class AzureStore:
                 checksums[_BLOCKS] = _of_blocks([block.id for block in committed])
         elif found.content_settings.content_md5:
             checksums["md5"] = bytes(found.content_settings.content_md5).hex()
-        return StoredObject(key, found.size, found.etag.strip('"'), checksums)
+        lock = found.immutability_policy.expiry_time
+        return StoredObject(key, found.size, found.etag.strip('"'), checksums, locked_until=lock)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`."""
@@ -243,18 +244,16 @@ class AzureStore:
         """See `Store.remove_orphans`. Azure removes staged blocks without a commit after a week."""
         return 0
 
-    def _extra(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
+    def _extra(self, content_type: str, attributes: Mapping[str, str], source: Source) -> dict[str, Any]:
         options = self._options
         extra: dict[str, Any] = {"content_settings": ContentSettings(content_type=content_type)}
         if options.encryption_key:
             extra["encryption_scope"] = options.encryption_key
         if options.storage_class:
             extra["standard_blob_tier"] = options.storage_class
-        if options.retention is not None:
+        if (until := options.lock_end(source)) is not None:
             mode = "locked" if options.retention_mode == "compliance" else "unlocked"
-            extra["immutability_policy"] = ImmutabilityPolicy(
-                expiry_time=options.now() + options.retention, policy_mode=mode
-            )
+            extra["immutability_policy"] = ImmutabilityPolicy(expiry_time=until, policy_mode=mode)
         if options.label == "metadata" and attributes:
             extra["metadata"] = dict(attributes)
         if options.label == "tags" and attributes:

@@ -92,10 +92,10 @@ class GcsStore:
         blob.delete = _leave_it  # the SDK would delete the object if the answer has another checksum than ours
         if self._options.storage_class:
             blob.storage_class = self._options.storage_class
-        if self._options.retention is not None:
+        if (until := self._options.lock_end(source)) is not None:
             locked = self._options.retention_mode == "compliance"
             blob.retention.mode = "Locked" if locked else "Unlocked"
-            blob.retention.retain_until_time = self._options.now() + self._options.retention
+            blob.retention.retain_until_time = until
         if self._options.label != "none" and attributes:
             blob.metadata = dict(attributes)
         with self._buffers.of(source):
@@ -146,7 +146,8 @@ class GcsStore:
         if blob is None:
             return None
         checksums = {"crc32c": blob.crc32c} if blob.crc32c else {}
-        return StoredObject(key, blob.size, str(blob.generation), checksums)
+        ends = [one for one in (blob.retention.retain_until_time, blob.retention_expiration_time) if one is not None]
+        return StoredObject(key, blob.size, str(blob.generation), checksums, locked_until=max(ends, default=None))
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`. Ranged reads of a part each, all of one generation."""

@@ -37,6 +37,7 @@ from archive.stores.store import (
     split_object_url,
 )
 from text.counts import many
+from text.times import first_instant
 
 _READ_BYTES = 256 * 1024
 _CONFLICT_TRIES = 5
@@ -71,7 +72,7 @@ class S3Store:
             self._assert_free(key)
         with self._buffers.of(source):
             first = source.part(bucket.options.part_bytes)
-            wishes = bucket.wishes(content_type, attributes)
+            wishes = bucket.wishes(content_type, attributes, source)
             if len(first) < bucket.options.part_bytes:
                 checksums, etags = self._put_whole(key, first, source.sha256, wishes)
             else:
@@ -116,7 +117,14 @@ class S3Store:
         )
         version = headers.get("x-amz-version-id")
         mark = version if version not in (None, "null") else etag
-        return StoredObject(key, int(headers["content-length"]), mark, checksums, None if own_encryption else etag)
+        return StoredObject(
+            key,
+            int(headers["content-length"]),
+            mark,
+            checksums,
+            None if own_encryption else etag,
+            first_instant(headers.get("x-amz-object-lock-retain-until-date")),
+        )
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`."""

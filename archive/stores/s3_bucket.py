@@ -13,6 +13,7 @@ from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
 from botocore.config import Config
 
 from archive.layout import name_in_bucket
+from archive.source import Source
 from archive.stores import lines
 from archive.stores.s3_errors import store_errors
 from archive.stores.s3_fallbacks import Fallback
@@ -155,7 +156,7 @@ class Bucket:
             url = self._presigning.generate_presigned_url("get_object", Params=self.at(key), ExpiresIn=seconds)
         return str(url)
 
-    def wishes(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
+    def wishes(self, content_type: str, attributes: Mapping[str, str], source: Source) -> dict[str, Any]:
         """The user's options for an object, as boto3 arguments for the first request of its upload."""
         options = self.options
         extra: dict[str, Any] = {"ContentType": content_type}
@@ -163,9 +164,8 @@ class Bucket:
             extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": options.encryption_key}
         if options.storage_class:
             extra["StorageClass"] = options.storage_class
-        if options.retention is not None:
+        if (until := options.lock_end(source)) is not None:
             extra["ObjectLockMode"] = options.retention_mode.upper()
-            until = options.now() + options.retention
             extra["ObjectLockRetainUntilDate"] = until.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if options.label == "metadata" and attributes:
             extra["Metadata"] = dict(attributes)

@@ -56,6 +56,7 @@ class StoredObject:
         checksums: checksums of all bytes that the store computed or checked, by algorithm; empty if the store is not
             known to check.
         etag: the ETag if it may be an MD5 (of the body, or of the parts' MD5s with their count), else None.
+        locked_until: the end of its lock, UTC; None: it has none, or the listing or the credentials do not show it.
     """
 
     key: str
@@ -63,6 +64,7 @@ class StoredObject:
     version: str | None = None
     checksums: Mapping[str, str] = field(default_factory=dict)
     etag: str | None = None
+    locked_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,14 @@ class StoreOptions:
     label: Literal["none", "metadata", "tags"] = "none"
     file_mode: int = 0o640
     now: Callable[[], datetime] = utc_now
+
+    def lock_end(self, source: Source) -> datetime | None:
+        """The end of the lock of an object that is written now: the later of `retention` and its own; None: no lock."""
+        now = self.now()
+        ends = [] if self.retention is None else [now + self.retention]
+        if source.locked_until is not None and source.locked_until > now:
+            ends.append(source.locked_until)
+        return max(ends, default=None)
 
 
 class Store(Protocol):

@@ -259,7 +259,11 @@ def records_at_the_root_that_cannot_be_read(one: SmallArchive) -> set[tuple[str,
 
 def retention_rules(one: SmallArchive) -> set[tuple[str, str]]:
     rule = {"name": "desk", "connections": ["7"], "keep": "7 years", "stays": "hashes"}
-    said = {"schema": "callvault.retention/1", "rules": [rule, {"name": "default", "keep": "5 years"}], "zone": "UTC"}
+    said: dict[str, Any] = {
+        "schema": "callvault.retention/1",
+        "rules": [rule, {"name": "default", "keep": "5 years"}],
+        "zone": "UTC",
+    }
     said |= {"grace_seconds": 604800, "file_sha256": "0" * 64, "by": "Ann", "at": format_instant(utc_now())}
     for number in (1, 2, 3, 4):
         one.write(f"retention/{number:08d}.json", said | {"number": number})

@@ -11,7 +11,7 @@ from archive import layout
 from archive.archive import Archive
 from archive.facts import Fit, facts_of
 from archive.records import AppliedRules, UnreadableRecord
-from archive.retention import PARTS, Part, candidates, terms_of
+from archive.retention import PARTS, Part, Term, candidates, part_of, terms_of
 from text.errors import UserError
 from text.periods import zone_of
 from text.times import format_instant, utc_now
@@ -56,6 +56,19 @@ class Ruling(msgspec.Struct, frozen=True):
     ends_at: str | None
 
 
+class Lock(msgspec.Struct, frozen=True):
+    """The lock of an object of the recording, as the store shows it.
+
+    Attributes:
+        until: its end: ISO 8601, UTC. Nobody can delete the object before, or only with a permission of their own.
+        is_longer: whether that is after the end that the rules give this object.
+    """
+
+    key: str
+    until: str
+    is_longer: bool
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """What retention rules say of one recording.
 
@@ -68,6 +81,7 @@ class Explanation(msgspec.Struct, frozen=True):
         kept_for_ever: the parts that no rule ends.
         rules: that may decide.
         holds: that keep it whatever its rule says.
+        locks: of its objects.
     """
 
     recording_id: str
@@ -80,6 +94,7 @@ class Explanation(msgspec.Struct, frozen=True):
     kept_for_ever: tuple[Part, ...]
     rules: list[Ruling]
     holds: list[Holding]
+    locks: list[Lock] = []
 
 
 def explained(archive: Archive, row: Row, applied: Sequence[AppliedRules]) -> Explanation:
@@ -138,7 +153,23 @@ def explained(archive: Archive, row: Row, applied: Sequence[AppliedRules]) -> Ex
         kept_for_ever=tuple(part for part in PARTS if part not in ending),
         rules=rulings,
         holds=holds,
+        locks=_locks(archive, folder, terms),
     )
+
+
+def _locks(archive: Archive, folder: str, terms: Sequence[Term]) -> list[Lock]:
+    """The locks of what the terms say may go, object by object."""
+    found = []
+    whole = {part for term in terms for part in term.goes} == set(PARTS) and terms[-1].stays == "hashes"
+    for key in archive.keys_of(folder):
+        stored = archive.store.stat(key)
+        if stored is None or stored.locked_until is None:
+            continue
+        part = part_of(key)
+        ends = [term.ends_at for term in terms if part in term.goes or (whole and part is None)]
+        is_longer = bool(ends) and stored.locked_until > max(ends)
+        found.append(Lock(key, format_instant(stored.locked_until), is_longer))
+    return found
 
 
 def _written(at: datetime | None) -> str | None:

@@ -38,6 +38,8 @@ class Surveyed(NamedTuple):
         terms: by each of the rules that were asked about, in their order.
         has_transcript: whether the catalogue knows a transcription of it.
         is_read: whether its commit record was read for this.
+        lock: the end of the lock of its first audio object, UTC; None: it has none, or it was not looked at.
+        is_lock_known: whether it was looked at.
     """
 
     hit: Hit
@@ -45,18 +47,23 @@ class Surveyed(NamedTuple):
     terms: tuple[tuple[Term, ...], ...]
     has_transcript: bool
     is_read: bool
+    lock: datetime | None = None
+    is_lock_known: bool = False
 
 
-def survey(path: Path, archive: Archive, *several: Sequence[AppliedRules]) -> Iterator[Surveyed]:
+def survey(
+    path: Path, archive: Archive, *several: Sequence[AppliedRules], locks_until: datetime | None = None
+) -> Iterator[Surveyed]:
     """Each recording of a catalogue that is not erased, with its terms by each of several histories of rules; blocks.
 
     Args:
         path: the file of the catalogue.
         archive: for the commit records that must be read.
         several: histories of applied rules, each as `read_applied` returns it.
+        locks_until: look at the locks of recordings whose audio may go by then; None: look at none.
 
     Raises:
-        StoreError: a commit record must be read, and the archive does not answer.
+        StoreError: a commit record or a lock must be read, and the archive does not answer.
     """
     sets = {rules.number: rules for applied in several for rules in applied}
     distinct = [*sets.values(), *(applied[-1] for applied in several if applied)]
@@ -64,9 +71,19 @@ def survey(path: Path, archive: Archive, *several: Sequence[AppliedRules]) -> It
     def look(hit: Hit) -> Surveyed:
         facts, is_read = _facts(archive, hit.row, distinct)
         terms = tuple(() if facts is None else terms_of_facts([facts], applied) for applied in several)
-        return Surveyed(hit, facts, terms, hit.opening is not None, is_read)
+        found = Surveyed(hit, facts, terms, hit.opening is not None, is_read)
+        ends_at = _audio_ends(found)
+        if ends_at is None or locks_until is None or ends_at > locks_until or hit.row.key is None:
+            return found
+        stored = archive.store.stat(hit.row.key)
+        return found._replace(lock=None if stored is None else stored.locked_until, is_lock_known=True)
 
     return ahead((hit for hit in search_all(path, Query()) if hit.state != "erased"), look)
+
+
+def _audio_ends(one: Surveyed) -> datetime | None:
+    """When its audio may go, by the first of the rules that were asked about."""
+    return next((term.ends_at for term in one.terms[0] if "audio" in term.goes), None)
 
 
 def _facts(archive: Archive, row: Row, sets: Iterable[AppliedRules]) -> tuple[Facts | None, bool]:
@@ -142,6 +159,8 @@ class Plan:
         lines: the sums, by line.
         over: of what is past its end at the moment of the plan.
         kept: of the recordings of which some part is kept for ever.
+        locked: of the recordings whose audio is locked longer than its rule keeps it; `locked_until`: the last of these locks.
+        locks_looked_at: of how many recordings the lock was looked at.
         unreadable: recordings whose commit record cannot be read, so they are kept.
         looked_at: how many recordings were looked at; `read`: for how many of them the commit record was read.
         by_rule: how many recordings each rule decides about.
@@ -151,6 +170,9 @@ class Plan:
     lines: dict[Line, Sum] = field(default_factory=dict)
     over: Sum = field(default_factory=Sum)
     kept: Sum = field(default_factory=Sum)
+    locked: Sum = field(default_factory=Sum)
+    locked_until: datetime | None = None
+    locks_looked_at: int = 0
     unreadable: int = 0
     looked_at: int = 0
     read: int = 0
@@ -183,9 +205,18 @@ def make_plan(rows: Iterable[Surveyed], applied: Sequence[AppliedRules], now: da
             plan.over.add(one, over)
         if any(not any(part in term.goes for term in terms) for part in parts):
             plan.kept.add(one, PARTS)
+        _count_locks(plan, one)
         if applied:
             _count_rules(plan, one.facts, applied[-1])
     return plan
+
+
+def _count_locks(plan: Plan, one: Surveyed) -> None:
+    plan.locks_looked_at += one.is_lock_known
+    ends_at = _audio_ends(one)
+    if one.lock is not None and ends_at is not None and one.lock > ends_at:
+        plan.locked.add(one, ("audio",))
+        plan.locked_until = max(plan.locked_until or one.lock, one.lock)
 
 
 def _count_rules(plan: Plan, facts: Facts, rules: AppliedRules) -> None:
