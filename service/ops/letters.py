@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +29,7 @@ _MOST_OF_A_GROUP = 1_000
 _ANY = "*"
 
 FILTERS = {"cause": "failure class", "kind": "name of the job's function"}
+_PLACE = re.compile(r"([0-9TZ:.+-]{10,40})~([A-Za-z0-9_.~%-]{1,1000})")
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -70,6 +72,7 @@ class Letters(msgspec.Struct, frozen=True):
         letters: the latest 100 of those that the filters leave.
         groups: how many they leave of each failure class.
         causes: how many there are of each failure class; kinds: likewise of each kind of job.
+        after: pass it to get the next page; None at the end.
     """
 
     count: int
@@ -77,13 +80,14 @@ class Letters(msgspec.Struct, frozen=True):
     groups: dict[str, int]
     causes: dict[str, int]
     kinds: dict[str, int]
+    after: str | None
 
 
 async def look(ops: Ops, request: Request) -> Letters:
-    """The dead letters; `cause` and `kind` of the query filter them.
+    """The dead letters; `cause` and `kind` of the query filter them, `after` continues.
 
     Raises:
-        BadQuery: a filter is not known.
+        BadQuery: a filter is not known; UserError: `after` is no place in the list.
         redis.exceptions.RedisError: Redis is away.
     """
     every = await ops.runtime.attempts.letters()
@@ -91,7 +95,8 @@ async def look(ops: Ops, request: Request) -> Letters:
     cause = _filter("cause", request.query_params.get("cause"), {*causes, *FAILURE_CLASSES})
     kind = _filter("kind", request.query_params.get("kind"), {*kinds, *JOBS})
     found = _of_group(every, cause, kind)
-    shown = found[: -_MOST - 1 : -1]
+    later = sorted(_before(found, request.query_params.get("after")), key=_place_of, reverse=True)
+    shown = later[:_MOST]
     ids = {one.job_id: _recording_of(one) for one in shown}
     calls = await _calls(view_of(request), [recording_id for recording_id in ids.values() if recording_id is not None])
     letters = [
@@ -109,7 +114,22 @@ async def look(ops: Ops, request: Request) -> Letters:
         )
         for one in shown
     ]
-    return Letters(len(every), letters, dict(Counter(one.cause for one in found)), dict(causes), dict(kinds))
+    after = letters[-1].name if len(later) > _MOST else None
+    return Letters(len(every), letters, dict(Counter(one.cause for one in found)), dict(causes), dict(kinds), after)
+
+
+def _place_of(letter: DeadLetter) -> tuple[str, str]:
+    return letter.died_at, letter.job_id
+
+
+def _before(letters: Sequence[DeadLetter], after: str | None) -> Sequence[DeadLetter]:
+    """The letters that follow a place in the list, the latest of which come first."""
+    if after is None:
+        return letters
+    if (place := _PLACE.fullmatch(after)) is None:
+        raise UserError("after: not a value that a previous page returned")
+    last = (place[1], unquote(place[2]))
+    return [one for one in letters if _place_of(one) < last]
 
 
 def what_of(function: str) -> str:

@@ -128,7 +128,7 @@ PAGES = (
         letters.Letters,
         OPERATE,
         True,
-        tuple(letters.FILTERS.items()),
+        (*letters.FILTERS.items(), ("after", "the `after` of the previous page")),
         shows_refusals=True,
         needs=("redis-away",),
         scoped="whole",

@@ -156,6 +156,17 @@ def test_pages_of_a_search_follow_one_another(deployment: Deployment, api: httpx
 
     first, second = wait_for(pages, 60)
     assert (len(first), len(second), len({*first, *second})) == (50, 10, 60)
+    query = {"since": "2026-11-01", "until": "2026-11-01"}
+    answer = api.get("/api/recordings", params=query)
+    after = {"after": answer.json()["after"]}
+    deployment.sandbox.control(
+        "calls", count=3, seconds=0.2, started_at="2026-11-01T23:00:00Z", webhook_url=deployment.webhooks
+    )
+    wait_for(lambda: api.get("/api/recordings", params=query).json()["total"] == 63, 60, "the new calls")
+    again = api.get("/api/recordings", params=query | after).json()["hits"]
+    assert [hit["row"]["recording_id"] for hit in again] == second, "what came in meanwhile moves nothing"
+    following = answer.headers["link"].partition("<")[2].partition(">")[0]
+    assert api.get(following).json()["hits"] == again
 
 
 @pytest.mark.parametrize(

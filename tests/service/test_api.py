@@ -8,57 +8,27 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
+import redis as sync_redis
+from itsdangerous import URLSafeSerializer
 
 from lab.processes import callvault_here, receiver
-from lab.servers import RunningSandbox
-from sandbox.world import World
-from tests.seals.small import SmallArchive, noon
+from tests.service.applications import ONE, Api, make_api
+from tests.service.company import INSIDE, OURS, OUTSIDE, make_company
+from tests.service.test_access_log import TOKEN
 from tests.service.test_roles import OPS_TOKEN, bearer, make_token
-from workers.queue.embedded import EmbeddedServer
-
-ONE = "11-one"
-
-
-class Api(NamedTuple):
-    client: httpx.Client
-    small: SmallArchive
-    environment: dict[str, str]
-    tokens: dict[str, dict[str, Any]]
-    process: Any
-
-    def post(self, path: str, body: object = None, role: str = "officer", **more: Any) -> httpx.Response:
-        headers = bearer(self.tokens[role]["token"]) | more.pop("headers", {})
-        return self.client.post(f"/api/recordings/{path}", json=body, headers=headers, **more)
-
-    def get(self, path: str, role: str = "listener", **more: Any) -> httpx.Response:
-        return self.client.get(path, headers=bearer(self.tokens[role]["token"]) | more.pop("headers", {}), **more)
-
-    def lines(self, recording_id: str) -> list[dict[str, Any]]:
-        """The access log about a recording, the earliest first."""
-        found = self.get("/api/access-log", "auditor", params={"recording": recording_id}).raise_for_status().json()
-        return [entry["line"] for entry in reversed(found["entries"])]
+from workers.engine.attempts import DeadLetter
+from workers.keys import DEAD_LETTERS
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    folder = tmp_path_factory.mktemp("api")
-    server, sandbox = EmbeddedServer(folder / "valkey"), RunningSandbox(World())
-    server.start()
-    small = SmallArchive(folder / "archive", {"id": "ab" * 16})
-    said = small.read(key := small.transcription(11, ONE, "second", noon(11)))
-    said["transcription"]["transcription_text"] = "I would like a refund."
-    small.write(key, said)
-    environment = sandbox.environment | {"REDIS_URL": server.url, "CALLVAULT_ARCHIVE_URL": small.root.as_uri()}
-    environment |= {"CALLVAULT_DATA": str(folder / "data"), "CALLVAULT_OPS_TOKEN": OPS_TOKEN}
-    tokens = {role: make_token(environment, role) for role in ("listener", "officer", "auditor", "operator")}
-    with receiver(environment) as (client, process):
-        yield Api(client, small, environment, tokens, process)
-    sandbox.stop()
-    server.stop()
+    with make_api(tmp_path_factory.mktemp("api")) as made:
+        yield made
 
 
 def _audio(api: Api, recording_id: str) -> bytes:
@@ -118,10 +88,8 @@ def test_an_address_ends_with_its_token_and_with_its_recording(api: Api) -> None
 
 
 def test_an_address_ends_at_its_time_and_one_that_was_altered_is_none(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+    api: Api,
 ) -> None:
-    from itsdangerous import URLSafeSerializer
-
     signer = URLSafeSerializer(OPS_TOKEN, salt="callvault address of audio")
     made = api.post(f"{ONE}/audio-address", {}).json()
     secret = made["path"].rpartition("/")[2]
@@ -265,9 +233,61 @@ def test_no_other_site_may_read_the_api(api: Api) -> None:
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
-def test_a_search_names_its_next_page(api: Api) -> None:
-    first = api.get("/api/recordings", params={"q": "since:30d"})
-    assert first.json()["after"] is None and "link" not in first.headers
+def test_pages_of_dead_letters_neither_repeat_nor_skip_while_more_come(api: Api) -> None:
+    def bury(*numbers: int) -> None:
+        with sync_redis.Redis.from_url(api.environment["REDIS_URL"]) as redis:
+            for n in numbers:
+                at = (
+                    f"2026-11-25T1{n // 10_000}:{n // 2 % 60:02d}:00.{n:06d}Z"
+                    if n % 2
+                    else "2026-11-25T09:00:00.000000Z"
+                )
+                one = DeadLetter(
+                    f"archive recording:{n:03d}~%", "archive_recording", {}, "arq:queue", "unexpected", "x", at, []
+                )
+                redis.hset(DEAD_LETTERS, one.job_id, msgspec.json.encode(one))
+
+    bury(*range(230))
+    seen: list[str] = []
+    path = "/api/dead-letters?kind=archive_recording"
+    while path:
+        answer = api.get(path, "operator").raise_for_status()
+        seen += [one["job_id"] for one in answer.json()["letters"]]
+        link = answer.headers.get("link", "")
+        assert link == "" or (link.startswith("</api/dead-letters?kind=") and link.endswith('>; rel="next"'))
+        path = link.partition("<")[2].partition(">")[0]
+        assert bool(path) == (answer.json()["after"] is not None)
+        bury(10_000 + len(seen) | 1)  # odd: later than all
+    assert len(seen) == len({*seen}) == 230
+    assert api.get("/api/dead-letters?after=x", "operator").status_code == 400
+    page = api.get("/ops/dead-letters", "operator").text
+    assert "This page shows the latest 100." in page and "Earlier dead letters" in page
+
+
+def test_an_address_of_a_scoped_token_plays_what_is_in_its_scope(redis_url: str, redis: Any, tmp_path: Path) -> None:
+    with make_company(redis_url, redis, tmp_path) as company:
+        headers = company.who("listener", "--connection", OURS)
+        address = company.client.post(f"/api/recordings/{INSIDE}/audio-address", headers=headers).json()
+        assert company.client.get(address["path"]).status_code == 200
+        assert company.client.post(f"/api/recordings/{OUTSIDE}/audio-address", headers=headers).status_code == 404
+        said = (signer := URLSafeSerializer(TOKEN, salt="callvault address of audio")).loads(address["path"][11:])
+        forged = signer.dumps([OUTSIDE, *said[1:]])  # as if the recording had left the scope since
+        assert company.client.get(f"/api/audio/{forged}").status_code == 404
+
+
+def test_a_reason_is_asked_for_when_an_address_is_made(api: Api, tmp_path: Path) -> None:
+    environment = api.environment | {"CALLVAULT_ASK_WHY": "listen,download", "CALLVAULT_DATA": str(tmp_path)}
+    headers = bearer(make_token(environment, "listener")["token"])
+    with receiver(environment) as (client, _):
+        path = f"/api/recordings/{ONE}/audio-address"
+        refused = client.post(path, headers=headers)
+        assert (refused.status_code, refused.json()["type"]) == (428, "urn:callvault:problem:reason-missing")
+        made = client.post(path, headers=headers, json={"why": "ticket 18"}).json()
+        assert client.get(made["path"] + "?download").status_code == 200
+        earlier = api.post(f"{ONE}/audio-address", {}).json()  # by a receiver that asks for none
+        assert client.get(earlier["path"]).status_code == 428
+        assert client.get(f"/api/recordings/{ONE}/audio.wav", headers=headers).status_code == 428
+        assert client.get(f"/api/recordings/{ONE}/audio.wav?why=x", headers=headers).status_code == 200
 
 
 def test_too_many_requests_of_one_token_wait_and_no_other_does(api: Api, tmp_path: Path) -> None:
