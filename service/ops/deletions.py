@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 
 import msgspec
 from starlette.requests import Request
@@ -54,7 +55,7 @@ class Deletions(msgspec.Struct, frozen=True):
         held: recordings on hold, at most 100; kept: originals kept because of findings in their audio, at most 100.
         originals: all of these in one table, each once.
         is_cut: whether there are more than the table has.
-        note: a warning about the table, such as that the catalogue is still being read.
+        note: a warning about the table, such as that the catalogue is still being read, or that it looked at the latest calls.
         workers: the workers that live, with the settings of each; none for a role with a scope.
     """
 
@@ -82,7 +83,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
         redis.exceptions.RedisError: Redis is away.
     """
     wanted, view = read_wanted(request.query_params), view_of(request)
-    entries, due = await scheduled(ops, view, wanted)
+    entries, due, why_few = await scheduled(ops, view, wanted)
     folders = [entry.folder for entry in entries]
     kept_by, pause, duties, holds = await asyncio.gather(  # an archive that is away is waited for once
         _kept(ops, folders), _pause(ops), _duties(ops), _holds(ops, view)
@@ -108,7 +109,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
         kept=kept,
         originals=as_table(wanted, entries, calls, [*held, *kept], Known(kept_by, holds or [], sealed_first)),
         is_cut=MOST in (len(held), len(kept)) or (len(entries) == MOST < due),
-        note=await ops.catalogue.note(),
+        note=" ".join(filter(None, (await ops.catalogue.note(), why_few))) or None,
         workers=[one for one in await read_running(ops.redis) if one.kind == "worker"] if view.is_whole else [],
     )
 
@@ -129,8 +130,8 @@ async def _holds(ops: Ops, view: View) -> list[Holding] | None:
     if view.is_whole:
         return found
     seen = await view.of_ids([one.subject for one in found if one.scope == "recording"])
-    known = {"recording": seen, "connection": view.reach.connections, "everything": ("",)}
-    return [one for one in found if one.subject in known[one.scope]]
+    known: dict[str, Container[str]] = {"recording": seen, "connection": view.reach.connections, "everything": ("",)}
+    return [one for one in found if one.subject in known.get(one.scope, ())]
 
 
 async def _kept(ops: Ops, folders: list[str]) -> dict[str, str]:

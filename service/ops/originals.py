@@ -25,6 +25,9 @@ from workers.deletion.schedule import DueDeletion
 MOST = 100  # of each state
 
 _MOST_LOOKED_AT = 1_000
+_LOOKED_AT = (
+    f"The schedule was looked up for the latest {_MOST_LOOKED_AT:,} of these recordings; earlier ones may be missing."
+)
 
 State = Literal["due", "held", "kept"]
 Advice = Literal["hold", "release", "approve"]
@@ -110,8 +113,8 @@ def read_wanted(params: QueryParams) -> Wanted:
     return Wanted(state, given.get("connection"), day)
 
 
-async def scheduled(ops: Ops, view: View, wanted: Wanted) -> tuple[list[DueDeletion], int]:
-    """The originals on the deletion schedule, soonest first, 100 at most; and how many there are.
+async def scheduled(ops: Ops, view: View, wanted: Wanted) -> tuple[list[DueDeletion], int, str | None]:
+    """The originals on the deletion schedule, soonest first, 100 at most; how many there are; and why some may be missing.
 
     Of a connection, a day or a scope, those among its latest 1,000 calls.
 
@@ -119,11 +122,12 @@ async def scheduled(ops: Ops, view: View, wanted: Wanted) -> tuple[list[DueDelet
         redis.exceptions.RedisError: Redis is away.
     """
     if view.is_whole and wanted.connection is None and wanted.day is None:
-        return await ops.runtime.schedule.entries(MOST), await ops.runtime.schedule.count()
+        return await ops.runtime.schedule.entries(MOST), await ops.runtime.schedule.count(), None
     calls = await view.search(wanted.query, _MOST_LOOKED_AT)
     times = await ops.runtime.schedule.times([_folder(hit) for hit in calls])
     found = sorted((DueDeletion(folder, at) for folder, at in times.items()), key=lambda one: one.due_at)
-    return found[:MOST], await ops.runtime.schedule.count() if view.is_whole else len(found)
+    why_few = None if len(calls) < _MOST_LOOKED_AT else _LOOKED_AT
+    return found[:MOST], await ops.runtime.schedule.count() if view.is_whole else len(found), why_few
 
 
 async def in_state(view: View, state: str, wanted: Wanted, reader: View) -> list[Hit]:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from config.roles import ROLES
 from service.ops.bulk import assert_few, named
-from service.ops.may import HEAR, May
+from service.ops.may import EVERYONE, May
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
 from service.ops.view import View, view_of
@@ -32,7 +32,8 @@ async def assert_seen(ops: Ops, request: Request, recording_id: str) -> None:
     view = view_of(request)
     if await view.sees(recording_id):
         return
-    if await View(ops, request.state.person.reach(HEAR)).sees(recording_id):
+    others = View(ops, request.state.person.reach(EVERYONE))
+    if await (others.find(recording_id) if others.is_whole else others.sees(recording_id)):
         held = ", ".join(str(grant) for grant in view.reach.grants)
         raise Refused(
             403, f"you have the role {held}, and recording {recording_id} is outside; ask an admin of Callvault"

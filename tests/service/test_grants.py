@@ -13,7 +13,7 @@ import pytest
 from archive import layout
 from archive.records import ApiToken
 from lab.processes import callvault_here, receiver, run_callvault
-from tests.service.company import FOREIGN, GERMAN, INSIDE, OURS, OUTSIDE, THEIRS, Company
+from tests.service.company import FOREIGN, GERMAN, INSIDE, OURS, OUTSIDE, THEIRS, UNKNOWN, Company
 from tests.service.test_roles import bearer, make_token
 from workers.api_tokens import grant_of
 
@@ -63,6 +63,7 @@ support = {{ role = "listener", connections = ["{OURS}"], mask = true }}
 german = {{ role = "listener", numbers = ["+49"] }}
 everything = "listener"
 voice = "operator"
+auditors = "auditor"
 leads = ["listener", {{ role = "officer", connections = ["{OURS}"] }}]
 """
 
@@ -134,6 +135,10 @@ def test_a_lead_hears_all_recordings_and_holds_those_within_the_scope(
         ]
         assert [answer.status_code for answer in answers] == [303, 403]
         assert f"officer for connection {OURS}, and recording {OUTSIDE} is outside" in answers[1].text
+        client.headers["X-Groups"] = "support,auditors"
+        seen_otherwise = client.get(f"/ops/recordings/{OUTSIDE}")
+        assert seen_otherwise.status_code == 403, "an auditor sees in inventories that it is there"
+        assert client.get(f"/ops/recordings/{UNKNOWN}").status_code == 404
         client.headers["X-Groups"] = "support"
         assert client.get(f"/ops/recordings/{OUTSIDE}").status_code == 404, "whoever loses a group loses it at once"
         page = client.get("/ops/recordings").text
