@@ -1,0 +1,130 @@
+"""A person is asked why in a real browser, on a desktop and on a phone, once for a recording, and then hears and downloads."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import struct
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from archive import layout
+from lab.processes import receiver
+from tests.browser.conftest import TOKEN, sign_in, until
+from tests.browser.test_pages import AXE
+from tests.seals.small import SmallArchive, ago
+from workers.keys import ACCESS_WAITING
+
+ARCHIVE_ID = "ab" * 16
+ONE = "/ops/recordings/11-one"
+
+
+def _tone(seconds: int) -> bytes:
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        samples = (int(9000 * math.sin(n / 5)) for n in range(8000 * seconds))
+        file.writeframes(b"".join(struct.pack("<h", one) for one in samples))
+    return data.getvalue()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallArchive:
+    made = SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID})
+    folder = made.folder(11, "11-one")
+    record = made.read(layout.commit_key(folder))
+    audio = made.write(layout.audio_key(folder, "wav"), _tone(4))
+    record["objects"][0] |= {"size": len(audio), "sha256": hashlib.sha256(audio).hexdigest()}
+    made.write(layout.commit_key(folder), record)
+    return made
+
+
+@pytest.fixture(params=["desk", "phone"])
+def page(request: pytest.FixtureRequest, browser: Browser, small: SmallArchive, redis_url: str) -> Iterator[Page]:
+    """A signed-in page of a receiver that asks for reasons; nothing is wider than the screen and axe-core has no complaint."""
+    size: Any = {"width": 1280, "height": 800} if request.param == "desk" else {"width": 390, "height": 844}
+    environment = {"REDIS_URL": redis_url, "CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "TELNYX_API_KEY": "KEY"}
+    environment |= {"TELNYX_BASE_URL": "http://127.0.0.1:9/v2", "CALLVAULT_DATA": str(small.root.parent / "data")}
+    environment |= {"CALLVAULT_OPS_TOKEN": TOKEN, "CALLVAULT_ASK_WHY": "listen,download,export,inventory"}
+    with receiver(environment) as (_, process):
+        context = browser.new_context(base_url=process.url, locale="en-US", timezone_id="UTC", viewport=size)
+        new, complaints = context.new_page(), list[str]()
+        new.on("pageerror", lambda error: complaints.append(str(error)))
+        new.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
+        sign_in(new)
+        yield new
+        context.close()
+        assert complaints == []
+
+
+def _looks_right(page: Page, name: str) -> None:
+    """Nothing is wider than the screen, and axe-core has no serious complaint."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert serious == [], json.dumps(serious, indent=1)
+    assert page.viewport_size is not None
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], name
+
+
+def _lines(redis: Any) -> list[tuple[str, str]]:
+    rows = [json.loads(row) for row in redis.lrange(ACCESS_WAITING + ARCHIVE_ID, 0, -1)]
+    return [(row["what"], row.get("why", "")) for row in rows if row["what"] in ("play", "download", "export", "share")]
+
+
+def test_a_person_says_why_once_and_then_hears_and_downloads(page: Page, redis: Any) -> None:
+    page.goto(ONE)
+    expect(page.locator("audio")).to_have_count(0)
+    _looks_right(page, "asks")
+    page.get_by_role("button", name="Show the player").click()
+    expect(page.locator("audio")).to_have_count(0)  # the field is required, so the form stays
+    page.get_by_label("Reason").first.fill("complaint 17")
+    page.get_by_label("Reason").first.press("Enter")
+    expect(page.locator("audio")).to_have_count(1)
+    expect(page.locator("canvas")).to_be_visible()
+    page.locator("audio").evaluate("(audio) => audio.play()")
+    until(page, "document.querySelector('audio').currentTime > 0.3")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download (wav").click()
+    assert download.value.path().read_bytes() == _tone(4)
+    page.goto("/ops/recordings")
+    page.goto(ONE)
+    expect(page.locator("audio")).to_have_count(1)  # it is remembered
+    assert _lines(redis) == [("play", "complaint 17"), ("download", "complaint 17")]
+    page.goto("/ops/recordings/11-two")
+    expect(page.locator("audio")).to_have_count(0)
+    page.goto("/ops/recordings/11-two/audio.wav")  # an address that somebody has sent
+    expect(page.get_by_role("heading", level=1)).to_have_text("Reason")
+    _looks_right(page, "why")
+
+
+def test_lists_are_exported_and_evidence_is_shared_with_a_reason(page: Page, redis: Any) -> None:
+    page.goto("/ops/recordings?q=id:11-one")
+    page.get_by_text("Export all (CSV").click()
+    _looks_right(page, "export")
+    page.get_by_label("Reason").first.fill("audit 3")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export", exact=True).click()
+    assert "11-one" in download.value.path().read_text()
+    page.get_by_role("checkbox").last.check()
+    page.get_by_role("button", name="Export (CSV)").click()  # the field is required, so nothing is sent
+    expect(page.locator("#selected")).to_have_text("1 selected")
+    page.locator("#many").get_by_label("Reason").fill("audit 4")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export (CSV)").click()
+    assert "11-one" in download.value.path().read_text()
+    page.goto(f"/ops/evidence/{ago(11)}")
+    page.get_by_text("Inventory (CSV)").click()
+    _looks_right(page, "inventory")
+    page.get_by_label("Reason").first.fill("audit 5")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Take the inventory").click()
+    assert download.value.suggested_filename == f"recordings-{ago(11)}.csv"
+    assert _lines(redis) == [("export", "audit 3"), ("export", "audit 4")]
