@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from docs.commands import all_pages
 from service.ops import accesses
+from service.ops.page import File
 from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
 
 _SERVICE = "a process of the service, which acts by its settings"
@@ -28,19 +29,22 @@ _SAYS: dict[accesses.Says, tuple[str, ...]] = {
     accesses.export: ("export",),
     accesses.export_selected: ("export",),
     accesses.inventory: ("inventory",),
+    accesses.bundle: ("download",),
 }
 
-# What operations of `/api/` write themselves, by their names.
+# What operations of `/api/` write themselves, by their names, and files, by their paths.
 _THEMSELVES: dict[str, tuple[str, ...]] = {
     "createAudioAddress": ("address", "play", "download", "sent"),
     "holdRecording": ("hold",),
     "releaseRecording": ("release",),
     "approveFindings": ("approve",),
+    "/ops/exports/ask": ("export",),
 }
 
 # Rows that write nothing, by their path, and why.
 _SILENT: dict[str, str] = {
     "/ops": _COUNTS,
+    "/ops/exports": "it shows who asked for which export, and those lines are here already",
     "/ops/evidence": _COUNTS,
     "/ops/evidence/{day}": _COUNTS,
     "/ops/connections": "it shows the account's configuration",
@@ -117,7 +121,7 @@ def entries() -> Iterator[tuple[str, str, tuple[str, ...] | str]]:
         yield page.title, both, _SAYS[page.log] if page.log is not None else silent.pop(path)
     for file in FILES:
         method = "" if file.method == "GET" else f"{file.method} "
-        yield file.what, f"`{method}{file.path}`", _SAYS[file.log] if file.log is not None else silent.pop(file.path)
+        yield file.what, f"`{method}{file.path}`", _writes(file, silent)
     for one in OPERATIONS:
         method = "" if one.method == "GET" else f"{one.method} "
         yield one.what, f"`{method}{one.path}`", _THEMSELVES[one.name] if one.log is None else _SAYS[one.log]
@@ -129,6 +133,12 @@ def entries() -> Iterator[tuple[str, str, tuple[str, ...] | str]]:
             yield shown.page.summary.rstrip("."), f"command `{name}`", commands.pop(name)
     if left := [*silent, *commands]:
         raise LookupError(f"no row and no command: {', '.join(left)}")
+
+
+def _writes(file: File, silent: dict[str, str]) -> tuple[str, ...] | str:
+    if file.log is not None:
+        return _SAYS[file.log]
+    return _THEMSELVES[file.path] if file.path in _THEMSELVES else silent.pop(file.path)
 
 
 def table() -> list[str]:

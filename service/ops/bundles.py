@@ -48,7 +48,7 @@ class Link:
     ends_at: datetime
 
 
-async def share(ops: Ops, form: dict[str, str]) -> Shared:
+async def link(ops: Ops, form: dict[str, str]) -> Shared:
     """Make an address of a finished export, which ends after a day, or with the export.
 
     Raises:
@@ -77,12 +77,12 @@ def read_link(ops: Ops, token: str) -> Link:
         raise Refused(404, "there is nothing at this address")
     try:
         export_id, by, ends = ops.access.bundles.loads(token)
-        link = Link(str(export_id), str(by), datetime.fromtimestamp(int(ends), UTC))
+        found = Link(str(export_id), str(by), datetime.fromtimestamp(int(ends), UTC))
     except (BadSignature, ValueError, TypeError, OverflowError):
         raise Refused(404, "this address is not valid: it is not whole, or it was revoked; ask for a new one") from None
-    if link.ends_at <= utc_now():
-        raise Refused(410, f"this address ended on {link.ends_at:%Y-%m-%d at %H:%M} UTC; ask for a new one")
-    return link
+    if found.ends_at <= utc_now():
+        raise Refused(410, f"this address ended on {found.ends_at:%Y-%m-%d at %H:%M} UTC; ask for a new one")
+    return found
 
 
 async def download(ops: Ops, request: Request) -> Response:

@@ -22,6 +22,8 @@ from service.ops.forms import read_form
 from service.ops.masking import masked_parties
 from service.ops.parts import Ops
 from service.ops.person import Refused
+from service.ops.reasons import LONGEST as LONGEST_WHY
+from service.ops.reasons import assert_given
 from service.ops.view import view_of
 from text.counts import many
 from text.errors import UserError
@@ -51,7 +53,7 @@ from workers.running import read_running
 HOURS = (24, 72, MOST_HOURS)
 _MOST_WAITING = 20
 _FIELDS = ("search", "ids", "recipients", "hours", "why", "csrf")
-_LONGEST = {"search": 500, "why": 500, "recipients": 20_000, "ids": 30_000}
+_LONGEST = {"search": 500, "why": LONGEST_WHY, "recipients": 20_000, "ids": 30_000}
 
 
 class ShownExport(msgspec.Struct, frozen=True):
@@ -149,6 +151,7 @@ async def ask(ops: Ops, request: Request) -> Response:
 
     Raises:
         Refused, UserError: it cannot be made.
+        ReasonWanted: a reason has to be given.
         NotWritten: the access log cannot be written.
         StoreError: the archive or the place of exports does not answer.
     """
@@ -161,6 +164,7 @@ async def ask(ops: Ops, request: Request) -> Response:
         if len(value) > _LONGEST.get(name, 500):
             raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {_LONGEST.get(name, 500)}")
     hours = _hours_of(form.get("hours", str(HOURS[0])))
+    assert_given(ops, "export", form.get("why", ""))
     recipients = recipients_of_lines(form.get("recipients", ""))
     if recipients:
         await asyncio.to_thread(read_recipients, recipients)

@@ -207,7 +207,7 @@ CHANGES: dict[str, Change] = {
     ),
     "/evidence/share": Change("share the evidence of a day", sharing.share, ("day",), PROVE, scoped="whole"),
     "/exports/cancel": Change("cancel an export", exports.cancel, ("id",), DECIDE, scoped="whole"),
-    "/exports/share": Change("make an address of an export", bundles.share, ("id",), DECIDE, scoped="whole"),
+    "/exports/link": Change("make an address of an export", bundles.link, ("id",), DECIDE, scoped="whole"),
     "/exports/remove": Change("remove an export", exports.remove, ("id",), DECIDE, scoped="whole"),
     "/connections/dismiss": Change("dismiss a log message", connections.dismiss, ("id",), OPERATE, scoped="whole"),
     "/connections/retry-upload": Change(

@@ -122,7 +122,7 @@ async def test_an_export_is_asked_for_made_downloaded_and_shared(site: Site, tmp
     part = site.download(ready["id"], Range="bytes=10-19")
     assert (part.status_code, part.content) == (206, whole.content[10:20])
     assert [one["what"] for one in in_redis(site.redis)] == ["export", "download", "download"]
-    said = site.change("share", ready["id"], 200).text
+    said = site.change("link", ready["id"], 200).text
     address = said.partition('<code id="shared-url">')[2].partition("</code>")[0]
     with httpx.Client(trust_env=False) as stranger:
         page = stranger.get(address)

@@ -58,7 +58,7 @@ CHANGES_OF = {
     "officer": {
         *("/acknowledge", "/deletions/pause", "/deletions/resume", "/deletions/hold", "/deletions/release"),
         *("/deletions/approve", "/recordings/hold", "/recordings/release", "/recordings/approve"),
-        *("/evidence/share", "/exports/cancel", "/exports/share", "/exports/remove"),
+        *("/evidence/share", "/exports/cancel", "/exports/link", "/exports/remove"),
     },
     "auditor": {"/evidence/share"},
 }
