@@ -149,6 +149,8 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
         _line(f"counted from {_both(one.counted_from, one.zone)}, {one.counted_from_what}")
     if not one.number:
         _line("no retention rules are applied: it is kept for ever")
+    if one.gone:
+        _line(f"{' and '.join(one.gone)}: disposed of already")
     for term in one.terms:
         _write_term(term, one.zone)
     if one.number and one.kept_for_ever:
@@ -157,6 +159,8 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
     for hold in one.holds:
         what = "a hold on it" if hold.scope == "recording" else f"a hold on connection {hold.subject}"
         _line(f"kept by {what}, whatever the rules say: {printable(str(hold))}")
+    if one.is_in_custom_storage:
+        _line("kept by its place: the audio lies in custom storage, where Callvault deletes nothing")
     for lock in one.locks:
         longer = ", longer than its rule: it cannot go before" if lock.is_longer else ""
         _line(f"{lock.key}: locked until {lock.until[:19]}Z{longer}")

@@ -154,6 +154,24 @@ def test_explain_reads_the_archive_and_names_what_holds_a_recording(here: dict[s
     assert "Europe/Berlin (" in lines
 
 
+def test_what_rules_have_disposed_of_is_not_planned_again(here: dict[str, str], archive_folder: Path) -> None:
+    write(here, 'grace = "0s"\n[default]\nkeep = "1 month"\n')
+    retention(here, "apply", "--yes")
+    before = report(here, "plan")["over"]["recordings"]
+    folder = put_recording(archive_folder, "half-gone", utc_now() - 60 * DAY)
+    gone = {"key": f"{folder}audio.wav", "size": 1000, "sha256": "0" * 64}
+    said = {"schema": "callvault.disposal/1", "recording_id": "half-gone", "number": 1, "goes": ["audio"]}
+    said |= {"objects": [gone], "why": "x", "by": "y", "rule": "default", "rules_number": 1}
+    said |= {"ended_at": format_instant(utc_now()), "disposed_at": format_instant(utc_now())}
+    path = archive_folder / layout.disposal_key(folder, 1)
+    path.parent.mkdir()
+    path.write_text(json.dumps(said))
+    (archive_folder / folder / "audio.wav").unlink()
+    found = report(here, "explain", "half-gone")
+    assert (found["gone"], found["kept_for_ever"]) == (["audio"], [])
+    assert report(here, "plan")["over"]["recordings"] == before
+
+
 def test_the_doctor_says_whether_the_file_is_in_force(here: dict[str, str]) -> None:
     def row() -> tuple[bool, str]:
         checks = json.loads(run_callvault(["doctor", "--json"], here).stdout)["checks"]

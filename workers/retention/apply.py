@@ -118,16 +118,15 @@ def difference(rows: Iterable[Surveyed], grace_over: datetime) -> Difference:
         if one.facts is None:
             continue
         before, after = (_ends(terms) for terms in one.terms)
-        parts = PARTS if one.has_transcript else PARTS[:1]
-        if earlier := [part for part in parts if after[part] < before[part]]:
+        if earlier := [part for part in one.parts if after[part] < before[part]]:
             found.earlier.add(one, earlier)
-        if later := [part for part in parts if after[part] > before[part]]:
+        if later := [part for part in one.parts if after[part] > before[part]]:
             found.later.add(one, later)
         if one.terms[1] and one.terms[1][-1].stays == "hashes" and not _takes_all(one.terms[0]):
             found.less_stays.add(one, ())
-        if over := [part for part in parts if after[part] <= grace_over]:
+        if over := [part for part in one.parts if after[part] <= grace_over]:
             found.over.add(one, over)
-        first = min(after[part] for part in parts)
+        first = min((after[part] for part in one.parts), default=_NEVER)
         if first != _NEVER and (found.first is None or first < found.first):
             found.first = first
     return found

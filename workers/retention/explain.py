@@ -9,6 +9,7 @@ import msgspec
 
 from archive import layout
 from archive.archive import Archive
+from archive.erasures import read_disposals
 from archive.facts import Fit, facts_of
 from archive.records import AppliedRules, UnreadableRecord
 from archive.retention import PARTS, Part, Term, candidates, part_of, terms_of
@@ -74,11 +75,13 @@ class Explanation(msgspec.Struct, frozen=True):
 
     Attributes:
         state: `archived`, or `erased`: then nothing is left to keep.
+        gone: the parts that retention rules have disposed of.
         counted_from: the instant from which its period counts: ISO 8601, UTC; and `counted_from_what`.
         zone: where days, months and years are counted.
         number: of the last applied rules; 0: nobody has applied any.
         terms: what may go when; empty: all of it is kept for ever.
         kept_for_ever: the parts that no rule ends.
+        is_in_custom_storage: whether Telnyx put the audio into a bucket of the user's, where nothing is deleted.
         rules: that may decide.
         holds: that keep it whatever its rule says.
         locks: of its objects.
@@ -92,6 +95,8 @@ class Explanation(msgspec.Struct, frozen=True):
     number: int
     terms: list[Ending]
     kept_for_ever: tuple[Part, ...]
+    gone: tuple[Part, ...]
+    is_in_custom_storage: bool
     rules: list[Ruling]
     holds: list[Holding]
     locks: list[Lock] = []
@@ -116,13 +121,14 @@ def explained(archive: Archive, row: Row, applied: Sequence[AppliedRules]) -> Ex
         holds = holds_on(archive, folder, row.connection_id)
         record = archive.commit_record(folder)
         if record is None and archive.is_erased(folder):
-            return Explanation(row.recording_id, "erased", None, None, zone, number, [], (), [], holds)
+            return Explanation(row.recording_id, "erased", None, None, zone, number, [], (), PARTS, False, [], holds)
         if record is None:
             raise UserError(f"{layout.commit_key(folder)}: missing; the recording is kept until it is restored")
         records = [record, *archive.versions(folder)]
+        gone = {part for one in read_disposals(archive, folder, archive.keys_of(folder)) for part in one.goes}
     except UnreadableRecord as error:
         raise UserError(f"{error}; the recording is kept until that is restored") from None
-    terms = terms_of(records, applied)
+    terms = [term for term in terms_of(records, applied) if not gone.issuperset(term.goes)]
     facts = max(map(facts_of, records), key=lambda one: one.ended_at)
     rulings = [
         Ruling(part, one.rule.name, one.fit, one.missing, one.rule.keep, _written(one.ends_at))
@@ -150,7 +156,9 @@ def explained(archive: Archive, row: Row, applied: Sequence[AppliedRules]) -> Ex
             )
             for term in terms
         ],
-        kept_for_ever=tuple(part for part in PARTS if part not in ending),
+        kept_for_ever=tuple(part for part in PARTS if part not in ending | gone),
+        gone=tuple(part for part in PARTS if part in gone),
+        is_in_custom_storage=any(one.is_in_custom_storage for one in records),
         rules=rulings,
         holds=holds,
         locks=_locks(archive, folder, terms),

@@ -36,7 +36,7 @@ class Surveyed(NamedTuple):
     Attributes:
         facts: None: its commit record cannot be read.
         terms: by each of the rules that were asked about, in their order.
-        has_transcript: whether the catalogue knows a transcription of it.
+        parts: what the catalogue knows to be there: audio that no rule has disposed of, a transcription.
         is_read: whether its commit record was read for this.
         lock: the end of the lock of its first audio object, UTC; None: it has none, or it was not looked at.
         is_lock_known: whether it was looked at.
@@ -45,7 +45,7 @@ class Surveyed(NamedTuple):
     hit: Hit
     facts: Facts | None
     terms: tuple[tuple[Term, ...], ...]
-    has_transcript: bool
+    parts: tuple[Part, ...]
     is_read: bool
     lock: datetime | None = None
     is_lock_known: bool = False
@@ -71,7 +71,8 @@ def survey(
     def look(hit: Hit) -> Surveyed:
         facts, is_read = _facts(archive, hit.row, distinct)
         terms = tuple(() if facts is None else terms_of_facts([facts], applied) for applied in several)
-        found = Surveyed(hit, facts, terms, hit.opening is not None, is_read)
+        there = {"audio": hit.state != "disposed", "transcripts": hit.opening is not None}
+        found = Surveyed(hit, facts, terms, tuple(part for part in PARTS if there[part]), is_read)
         ends_at = _audio_ends(found)
         if ends_at is None or locks_until is None or ends_at > locks_until or hit.row.key is None:
             return found
@@ -82,8 +83,8 @@ def survey(
 
 
 def _audio_ends(one: Surveyed) -> datetime | None:
-    """When its audio may go, by the first of the rules that were asked about."""
-    return next((term.ends_at for term in one.terms[0] if "audio" in term.goes), None)
+    """When its audio may go, by the first of the rules that were asked about; None: never, or it is gone."""
+    return next((term.ends_at for term in one.terms[0] if "audio" in term.goes and "audio" in one.parts), None)
 
 
 def _facts(archive: Archive, row: Row, sets: Iterable[AppliedRules]) -> tuple[Facts | None, bool]:
@@ -196,14 +197,13 @@ def make_plan(rows: Iterable[Surveyed], applied: Sequence[AppliedRules], now: da
         if one.facts is None:
             plan.unreadable += 1
             continue
-        parts: tuple[Part, ...] = PARTS if one.has_transcript else ("audio",)
-        terms = [term for term in one.terms[0] if set(term.goes).intersection(parts)]
+        terms = [term for term in one.terms[0] if set(term.goes).intersection(one.parts)]
         for term in terms:
             when = f"{term.ends_at.astimezone(zone):{'%Y-%m-%d' if by_day else '%Y-%m'}}"
             plan.lines.setdefault(Line(when, term.rule, term.goes, term.stays), Sum()).add(one, term.goes)
         if over := [part for term in terms if term.ends_at <= now for part in term.goes]:
             plan.over.add(one, over)
-        if any(not any(part in term.goes for term in terms) for part in parts):
+        if any(not any(part in term.goes for term in terms) for part in one.parts):
             plan.kept.add(one, PARTS)
         _count_locks(plan, one)
         if applied:
