@@ -108,7 +108,8 @@ def erase_what_is_left(archive: Archive, folder: str) -> list[str]:
         left = what_is_left(archive, folder)
         if not left:
             return erased
-        for k in left:
+        # The commit record last: it says which connection and cases the recording belongs to.
+        for k in sorted(left, key=lambda k: kinds.kind_of(k) is kinds.COMMIT):
             archive.store.erase(k)
         erased += left
     raise StoreError(f"{folder}: another process keeps writing here; stop it, then run the erasure again")

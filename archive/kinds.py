@@ -192,8 +192,9 @@ TRANSCRIBING = Kind(
 )
 API_TOKEN = Kind("api-tokens/{id}/{number}.json", "when an API token is made or revoked", readers.API_TOKEN)
 RETENTION = Kind("retention/{number}.json", "when a person applies retention rules", readers.APPLIED_RULES)
+CASE = Kind("cases/{id}/{number}.json", "when a case is opened or closed", readers.CASE)
 IDENTITY = Kind("archive.json", "first of all, by `callvault init`", readers.IDENTITY)
-AT_THE_ROOT = (DECISION, DUTIES, DAMAGE, TRANSCRIBING, API_TOKEN, RETENTION, IDENTITY)
+AT_THE_ROOT = (DECISION, DUTIES, DAMAGE, TRANSCRIBING, API_TOKEN, RETENTION, CASE, IDENTITY)
 
 KINDS = (*IN_A_RECORDING, MEDIUM, MEDIUM_RECORD, LOG_MESSAGE, ACCESS_LOG, SEAL, ROWS, *AT_THE_ROOT)
 

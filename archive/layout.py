@@ -211,6 +211,7 @@ DUTIES = "duties/"
 DAMAGE = "damage/"
 API_TOKENS = "api-tokens/"
 RETENTION = "retention/"
+CASES = "cases/"
 _SCOPES: dict[Scope, str] = {
     "recording": "decisions/recordings/",
     "connection": CONNECTION_DECISIONS,
@@ -279,6 +280,11 @@ def api_token_key(token_id: str, number: int) -> str:
 def retention_key(number: int) -> str:
     """The key of the retention rules that a person applied as the first, second and so on."""
     return f"{RETENTION}{number:08d}.json"
+
+
+def case_key(case_id: str, number: int) -> str:
+    """The key of a row about a case: the first says that it was opened, the next that it was closed."""
+    return f"{CASES}{encode_name(case_id)}/{number:08d}.json"
 
 
 def transcription_key(folder: str, transcription_id: str) -> str:

@@ -12,6 +12,7 @@ from archive.records import (
     AnyDecision,
     ApiToken,
     AppliedRules,
+    CaseRecord,
     CommitRecord,
     Damage,
     Disposal,
@@ -29,6 +30,8 @@ from archive.records import (
     TranscriptionRecord,
     UnreadableRecord,
 )
+from text.numbers import wanted_number
+from text.times import parse_instant
 
 R = TypeVar("R")
 
@@ -114,6 +117,27 @@ class KeyedReader(RecordReader[R]):
         return row
 
 
+class CaseReader(KeyedReader[CaseRecord]):
+    """Reads rows of cases. It refuses a query that cannot be asked, which would hold nothing."""
+
+    def read(self, data: bytes | None, key: str) -> CaseRecord:
+        """Read a row of a case.
+
+        Raises:
+            UnreadableRecord: as `KeyedReader.read`, or a time or the number of its query is none.
+        """
+        row = super().read(data, key)
+        try:
+            for end in (row.query.since, row.query.until):
+                if end is not None:
+                    parse_instant(end)
+            if row.query.number is not None:
+                wanted_number(row.query.number)
+        except ValueError as error:
+            raise UnreadableRecord(key, f"not a case ({error})") from None
+        return row
+
+
 # Module constants: msgspec 0.22 prepares a type at its first use, and crashes if several threads do so at once.
 COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
 DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
@@ -121,6 +145,7 @@ DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
 DAMAGE = KeyedReader(Damage, "a row of the register of damage", lambda row: layout.damage_key(row.key, row.number))
 API_TOKEN = KeyedReader(ApiToken, "an API token", lambda row: layout.api_token_key(row.id, row.number))
 APPLIED_RULES = KeyedReader(AppliedRules, "retention rules", lambda row: layout.retention_key(row.number))
+CASE = CaseReader(CaseRecord, "a case", lambda row: layout.case_key(row.id, row.number))
 IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
 GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
 NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")

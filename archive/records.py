@@ -400,6 +400,47 @@ class AppliedRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("two rules have the same name")
 
 
+class CaseQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which recordings a case holds: those that match all of it, by what their commit records say. None asks for nothing.
+
+    Attributes:
+        number: of either party, as `text/numbers.py` reads it.
+        since: the first instant at which a call may have begun; `until`: the first instant after; ISO 8601, UTC.
+        connection: connection id; `session`: call session id; `leg`: call leg id; `id`: recording id.
+    """
+
+    number: str | None = None
+    since: str | None = None
+    until: str | None = None
+    connection: str | None = None
+    session: str | None = None
+    leg: str | None = None
+    id: str | None = None
+
+
+class CaseRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`cases/{id}/{number}.json`: a case was opened, or closed. Of each case the last number counts, and repeats the rest.
+
+    Attributes:
+        id: random.
+        number: 1 when it was opened.
+        state: an `open` case holds recordings, a `closed` one does not.
+        name: what people call it.
+        query: which recordings it holds, also those to come.
+        why: the reason of the person who opened or closed it; `by`: who that was; `at`: when, ISO 8601, UTC.
+    """
+
+    schema: Literal["callvault.case/1"] = "callvault.case/1"
+    id: str
+    number: int
+    state: Literal["open", "closed"]
+    name: str
+    query: CaseQuery
+    why: str
+    by: str
+    at: str
+
+
 class Transcribing(msgspec.Struct, frozen=True, kw_only=True):
     """`transcribing/{connection_id}.json`: this connection has had a transcription, so its recordings await theirs."""
 
@@ -572,6 +613,7 @@ Record = (
     | Damage
     | ApiToken
     | AppliedRules
+    | CaseRecord
     | Transcribing
     | Identity
     | LogMessageRecord

@@ -59,6 +59,9 @@ def command(
         str | None, typer.Option(metavar="STATE", help="archived, kept, held, deleted, disposed, erased or damaged.")
     ] = None,
     findings: Annotated[bool, typer.Option("--findings", help="Only recordings with findings in the audio.")] = False,
+    case: Annotated[
+        str | None, typer.Option(metavar="ID", help="Case ID, as `cases list` shows it: what it holds.")
+    ] = None,
     limit: Limit = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header, for an inventory.")] = False,
     why: WhyRead = None,
@@ -95,6 +98,7 @@ def command(
         "max_duration": max_duration,
         "state": state,
         "findings": "1" if findings else None,
+        "case": case,
     }
     box = " ".join(query or ())
     if query and not box.strip():  # an unset variable of a script would otherwise ask for everything

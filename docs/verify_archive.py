@@ -42,6 +42,7 @@ ELSEWHERE = {
     "transcribing": r"transcribing/([^/]+)\.json",
     "api-tokens": r"api-tokens/([^/]+)/[0-9]{1,18}\.json",
     "retention": r"retention/[0-9]{1,18}\.json",
+    "cases": r"cases/([^/]+)/[0-9]{1,18}\.json",
     "log-messages": r"log-messages/[0-9]{4}/[0-9]{2}/[0-9]{2}/([^/]+)\.json",
     "access-log": r"access-log/[0-9]{4}/[0-9]{2}/[0-9]{2}/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{16})\.jsonl",
 }
@@ -205,6 +206,20 @@ SHAPES = {
             "zone": str,
             "grace_seconds": int,
             "file_sha256": str,
+            "by": str,
+            "at": str,
+        }
+    },
+    "cases": {
+        "callvault.case/1": {
+            "id": str,
+            "number": int,
+            "state": {"open", "closed"},
+            "name": str,
+            "query": dict.fromkeys(
+                ("number?", "since?", "until?", "connection?", "session?", "leg?", "id?"), (str, None)
+            ),
+            "why": str,
             "by": str,
             "at": str,
         }
@@ -665,7 +680,7 @@ def check_root(archive):
     """Check the records that belong to no day."""
     for key in archive.paths:
         name = key.partition("/")[0]
-        if "/" in key and name in ("decisions", "duties", "damage", "transcribing", "api-tokens", "retention"):
+        if "/" in key and name in ("decisions", "duties", "damage", "transcribing", "api-tokens", "retention", "cases"):
             if kind_of(key) is None:
                 archive.problem("unknown", key, "not a key of the archive format")
                 continue
@@ -678,6 +693,8 @@ def check_root(archive):
                 archive.problem("damaged", key, "contains another row, or the row of another API token")
             if said and name == "retention" and key != f"retention/{said['number']:08d}.json":
                 archive.problem("damaged", key, "contains the rules of another number")
+            if said and name == "cases" and key != f"cases/{encoded(said['id'])}/{said['number']:08d}.json":
+                archive.problem("damaged", key, "contains another row, or the row of another case")
     numbers = {int(key[10:-5]) for key in archive.paths if kind_of(key) == "retention"}
     for number in sorted(set(range(1, max(numbers, default=0))) - numbers):
         archive.problem("missing", f"retention/{number:08d}.json", "later retention rules exist")

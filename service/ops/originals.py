@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import msgspec
 from starlette.datastructures import QueryParams
 
-from archive.layout import Scope, recording_folder, recording_id_of
+from archive.layout import recording_folder, recording_id_of
 from config.values import is_id
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of
@@ -51,7 +51,7 @@ class Original(msgspec.Struct, frozen=True):
         due_at: when its deletion is scheduled, ISO 8601, UTC; None: it is not scheduled.
         needs_seal: whether it also stays until its day is sealed, which is not known to be done.
         why: why Callvault does not delete it, as of now; None: it would.
-        advised: what a person decides next about it, if anything.
+        advised: what a person decides next about it; None: nothing, as only a case holds it.
         call: as the catalogue has it; None: the catalogue does not know it yet.
     """
 
@@ -61,7 +61,7 @@ class Original(msgspec.Struct, frozen=True):
     due_at: str | None
     needs_seal: bool
     why: str | None
-    advised: Advice
+    advised: Advice | None
     call: Row | None
 
 
@@ -162,7 +162,8 @@ def as_table(
     due_at = {entry.folder: instant_of(entry.due_at) for entry in entries}
     of_schedule = {entry.folder: calls.get(recording_id_of(entry.folder)) for entry in entries}
     others = {_folder(hit): hit for hit in sorted(hits, key=lambda hit: hit.row.started_at or "", reverse=True)}
-    held = {(hold.scope, hold.subject): str(hold) for hold in known.holds}
+    held: dict[tuple[str, str], str] = {(hold.scope, hold.subject): str(hold) for hold in known.holds}
+    held |= {("case", hold.subject): f"held by {hold}" for hold in known.holds if hold.scope == "case"}
     rows = [
         _original(folder, hit, due_at.get(folder), known, held)
         for folder, hit in (of_schedule | {f: hit for f, hit in others.items() if f not in of_schedule}).items()
@@ -171,15 +172,17 @@ def as_table(
 
 
 def _original(
-    folder: str, hit: Hit | None, due_at: str | None, known: Known, held: Mapping[tuple[Scope, str], str]
+    folder: str, hit: Hit | None, due_at: str | None, known: Known, held: Mapping[tuple[str, str], str]
 ) -> Original:
     recording_id, kept = recording_id_of(folder), known.kept_by.get(folder)
     row = None if hit is None else hit.row
     hold = held.get(("recording", recording_id)) or held.get(("connection", (row and row.connection_id) or ""))
+    of_cases = "; ".join(held.get(("case", id_), f"held by case {id_}") for id_ in (hit.cases if hit else ()))
     state: State = "due"
-    advised: Advice = "hold"
+    advised: Advice | None = "hold"
     if hold is not None or (hit is not None and hit.state == "held"):
-        state, advised, kept = "held", "release", hold or kept or "on hold"
+        why = "; ".join(filter(None, (hold, of_cases)))
+        state, advised, kept = "held", "release" if hold or not of_cases else None, why or kept or "on hold"
     elif hit is not None and hit.state == "kept":
         state, advised, kept = "kept", "approve", kept or f"findings not approved: {', '.join(hit.row.findings)}"
     elif kept is not None:

@@ -245,16 +245,21 @@ def records_at_the_root(one: SmallArchive) -> set[tuple[str, str]]:
     }
     one.write("duties/u/1.json", duties)
     one.write("transcribing/7.json", {"schema": "callvault.transcribing/1", "connection_id": "7"})
+    case = {"schema": "callvault.case/1", "id": "c1", "number": 1, "state": "open", "name": "Doe v. Example"}
+    case |= {"query": {"connection": "7"}, "why": "a letter", "by": "ann", "at": format_instant(utc_now())}
+    one.write("cases/c1/00000001.json", case)
+    one.write("cases/c1/00000002.json", case | {"number": 2, "state": "closed", "query": {"number": None}})
     return set()
 
 
 def records_at_the_root_that_cannot_be_read(one: SmallArchive) -> set[tuple[str, str]]:
     records_at_the_root(one)
-    keys = ("decisions/everything/d1.json", "duties/u/1.json", "transcribing/7.json")
+    keys = ("decisions/everything/d1.json", "duties/u/1.json", "transcribing/7.json", "cases/c1/00000001.json")
     for key in keys:
         one.write(key, b"{")
     one.write("decisions/connections/7/d9.json", one.read("decisions/recordings/5-one/d2.json"))
-    return {("damaged", key) for key in (*keys, "decisions/connections/7/d9.json")}
+    one.write("cases/c2/00000002.json", one.read("cases/c1/00000002.json"))
+    return {("damaged", key) for key in (*keys, "decisions/connections/7/d9.json", "cases/c2/00000002.json")}
 
 
 def retention_rules(one: SmallArchive) -> set[tuple[str, str]]:

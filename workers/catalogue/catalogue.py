@@ -5,15 +5,19 @@ It takes the records of the archive one by one or as rows, in any order and any 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 
+import msgspec
+
 from archive import kinds
+from archive.cases import Case
 from archive.decisions import outcome_of
 from archive.readers import COMMIT_RECORD, DAMAGE, DECISION, DISPOSAL, ERASURE, RECEIPT
 from archive.records import Damage, Disposal
 from text.numbers import address_of, digits_of
 from workers.catalogue.file import COMMITTED, CatalogueFile
+from workers.catalogue.in_cases import CASES
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
 from workers.catalogue.words import indexed
 
@@ -114,6 +118,13 @@ class Catalogue(CatalogueFile):
         with self.writing():
             self._db.execute("DELETE FROM held_connections")
             self._db.executemany("INSERT INTO held_connections VALUES (?)", ((one,) for one in set(connection_ids)))
+
+    def put_cases(self, cases: Sequence[Case]) -> None:
+        """Set all cases of the archive; nothing is written if they are known."""
+        data = msgspec.json.encode(cases).decode()
+        if self.state(CASES) != data:
+            with self.writing():
+                self.remember(CASES, data)
 
     def put_seal(self, sequence: int, day: str, keys: Iterable[str]) -> None:
         """Import a seal, and which commit records its manifest lists, within a transaction."""

@@ -26,6 +26,7 @@ from redis.exceptions import RedisError
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
+from archive.cases import read_cases
 from archive.decisions import held_connections
 from archive.readers import DUTIES
 from archive.records import Duties, Seal, UnreadableRecord
@@ -110,7 +111,7 @@ async def bring_up_to_date(
         why = f"workers of {len(units)} Redis servers write into this archive"
     if why is not None:
         await asyncio.to_thread(_read_what_is_missing, catalogue, archive, show)
-    await asyncio.to_thread(_take_held_connections, catalogue, archive, units)
+    await asyncio.to_thread(_take_holds, catalogue, archive, units)
     await asyncio.to_thread(_remember, catalogue, {AS_OF: began})
     return why
 
@@ -125,8 +126,9 @@ def _remember(catalogue: Catalogue, values: Mapping[str, str]) -> None:
             catalogue.remember(name, value)
 
 
-def _take_held_connections(catalogue: Catalogue, archive: Archive, units: Sequence[Duties | None]) -> None:
-    """Import which connections are on hold; the change feed has none of them."""
+def _take_holds(catalogue: Catalogue, archive: Archive, units: Sequence[Duties | None]) -> None:
+    """Import the cases, and which connections are on hold; the change feed has none of them."""
+    catalogue.put_cases(read_cases(archive))
     catalogue.hold_connections(_all_held(archive, units))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from process.logs import get_logger
@@ -79,6 +79,9 @@ CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT);
 PRAGMA user_version = {_VERSION};
 """
 
+# Recordings that a search for a number cannot rule out, as those of conferences.
+WITHOUT_NUMBER = "erased_at IS NULL AND (from_number IS NULL OR to_number IS NULL)"
+
 # The indexes of searches; absent during a large import, since creating an index at its end takes half the time.
 _INDEXES = {
     "by_time": "recordings (started_at)",
@@ -93,6 +96,7 @@ _INDEXES = {
     "by_damaged": "damaged (recording_id)",
     "by_duration": "recordings (duration_ms)",
     # Of few recordings among many, in their order, so that a search for them does not look at all others.
+    "without_number": f"recordings (started_at) WHERE {WITHOUT_NUMBER}",
     "with_findings": "recordings (started_at) WHERE findings <> ''",
     "decided": "recordings (decision) WHERE decision IS NOT NULL",
     "erased": "recordings (started_at) WHERE erased_at IS NOT NULL",
@@ -100,6 +104,16 @@ _INDEXES = {
     "deleted": "recordings (started_at) WHERE deleted_at IS NOT NULL",
     "present": "recordings (started_at) WHERE deleted_at IS NULL AND erased_at IS NULL",
 }
+
+
+IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recording_id AND d.state <> 'whole')"
+# A row without a commit record or an erasure is only known by a decision or a transcription.
+IS_SHOWN = f"(r.key IS NOT NULL OR r.erased_at IS NOT NULL OR {IS_DAMAGED})"
+
+
+def reading(path: Path) -> closing[sqlite3.Connection]:
+    """A connection that only reads, closed at the end of its block."""
+    return closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30))
 
 
 class CatalogueBusy(UserError):

@@ -20,7 +20,12 @@ def described(hit: Hit) -> dict[str, Any]:
     """A hit as a JSON object."""
     row = msgspec.to_builtins(hit.row, str_keys=True)
     said = {} if hit.words is None else {"words": bracketed(hit.words)}
-    return {name: row.get(name) for name in COLUMNS} | {"findings": hit.row.findings, "state": hit.state} | said
+    return {name: row.get(name) for name in COLUMNS} | {
+        "findings": hit.row.findings,
+        "state": hit.state,
+        "cases": hit.cases,
+        **said,
+    }
 
 
 def bracketed(words: str | None) -> str | None:

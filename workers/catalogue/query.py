@@ -32,6 +32,7 @@ FIELDS = {
     "max_duration": "longest length, such as 10m",
     "state": f"{', '.join(STATES[:-1])} or {STATES[-1]}",
     "findings": "1: only recordings with findings in the audio; 0: all",
+    "case": "case id: the recordings that it holds, or held until it was closed",
 }
 
 # A name, a colon and a value. The scheme of a SIP address is not a name.
@@ -67,6 +68,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         min_duration_seconds, max_duration_seconds: shortest and longest length, in seconds.
         state: one of `STATES`.
         findings: only recordings with a finding.
+        case: id of a case.
     """
 
     number: str | None = None
@@ -81,6 +83,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_duration_seconds: float | None = None
     state: str | None = None
     findings: bool = False
+    case: str | None = None
 
 
 def read_query(words: Mapping[str, str | None], zone: tzinfo | None = UTC) -> Query:
@@ -227,6 +230,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "max_duration": _seconds,
     "state": _state,
     "findings": _yes_or_no,
+    "case": _id,
 }
 _NAMES = {"min_duration": "min_duration_seconds", "max_duration": "max_duration_seconds"}
 _KNOWN = f"expected one of {', '.join(FIELDS)}"

@@ -72,7 +72,7 @@ def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
 
     def text(name: str) -> str | None:
         value = fields.get(name)
-        return None if value is None else str(value)
+        return None if value in (None, "") else str(value)
 
     duration = fields.get("duration_millis")
     return Row(

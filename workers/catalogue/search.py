@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,9 +12,20 @@ from typing import Any
 
 import msgspec
 
+from archive.cases import Case, holding
 from archive.decisions import Decisions, outcome_of
-from text.numbers import Wanted, wanted_number
-from workers.catalogue.file import COLUMNS
+from text.numbers import wanted_number
+from workers.catalogue.file import COLUMNS, IS_DAMAGED, IS_SHOWN, reading
+from workers.catalogue.in_cases import (
+    Condition,
+    candidates,
+    case_of,
+    facts_of_row,
+    holds_row,
+    is_of_case,
+    read_cases_of,
+)
+from workers.catalogue.parties import party_conditions
 from workers.catalogue.query import Query, conditions
 from workers.catalogue.reach import EVERYTHING, Reach, scope_conditions
 from workers.catalogue.rows import Row
@@ -25,27 +35,35 @@ MOST_COUNTED = 10_000
 
 _PAGE = 1_000
 
-_IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recording_id AND d.state <> 'whole')"
-
 # Of other recordings it is not known any more, or not yet, whose they are.
 _IS_READABLE = "r.key IS NOT NULL AND r.erased_at IS NULL"
 
-_IS_HELD = "(r.decision = 'hold' OR r.connection_id IN (SELECT connection_id FROM held_connections))"
-
-# Held comes before deleted, since a hold also keeps the archived copy. Damage comes before both, and so does a disposal: no
-# copy is left to keep.
-_STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} THEN 'damaged'
- WHEN r.disposed_at IS NOT NULL THEN 'disposed' WHEN {_IS_HELD} THEN 'held'
- WHEN r.deleted_at IS NOT NULL THEN 'deleted'
- WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
+_IS_HELD = "r.decision = 'hold' OR r.connection_id IN (SELECT connection_id FROM held_connections)"
 
 
 _FEW = 10_000
 
 _OPENING = "(SELECT substr(t.text, 1, 200) FROM transcripts t WHERE t.n = r.n ORDER BY t.t LIMIT 1)"
 
-_SELECT = f"""SELECT r.n, {_STATE} AS state, {_OPENING} AS opening, {", ".join(f"r.{name}" for name in COLUMNS)}
- FROM recordings r"""  # noqa: S608
+
+def _state(cases: Sequence[Case]) -> tuple[str, list[object]]:
+    """The SQL of the state of a recording, while some cases are open, and the values of its parameters.
+
+    Held comes before deleted, since a hold also keeps the archived copy. Damage comes before both, and so does a disposal:
+    no copy is left to keep.
+    """
+    in_case, values = holds_row(cases)
+    sql = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {IS_DAMAGED} THEN 'damaged'
+ WHEN r.disposed_at IS NOT NULL THEN 'disposed' WHEN {_IS_HELD} OR {in_case} THEN 'held'
+ WHEN r.deleted_at IS NOT NULL THEN 'deleted'
+ WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
+    return sql, values
+
+
+def _select(cases: Sequence[Case]) -> tuple[str, list[object]]:
+    state, values = _state(cases)
+    names = ", ".join(f"r.{name}" for name in COLUMNS)
+    return f"SELECT r.n, {state} AS state, {_OPENING} AS opening, {names} FROM recordings r", values  # noqa: S608
 
 
 def state_of(
@@ -65,7 +83,7 @@ def state_of(
         is_deleted: whether a receipt records the deletion of its original.
         is_erased: whether a record of its erasure exists.
         is_disposed: whether a record says that its audio was disposed of.
-        is_held: whether it or its connection is on hold.
+        is_held: whether it or its connection is on hold, or an open case holds it.
     """
     if is_erased:
         return "erased"
@@ -87,6 +105,7 @@ class Hit(msgspec.Struct, kw_only=True):
         state: one of `query.STATES`.
         words: text around the words that were searched for, with those between `\\x02` and `\\x03`; else None.
         opening: the first words of its transcription; None without one.
+        cases: the ids of the open cases that hold it.
         place: its position among the hits, for the next page.
     """
 
@@ -94,12 +113,8 @@ class Hit(msgspec.Struct, kw_only=True):
     state: str
     words: str | None = None
     opening: str | None = None
+    cases: list[str] = []
     place: str = ""
-
-
-def _reading(path: Path) -> closing[sqlite3.Connection]:
-    """A connection that only reads, closed at the end of its block."""
-    return closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30))
 
 
 def search(
@@ -116,9 +131,10 @@ def search(
 
     Raises:
         BadNumber, BadWords: the number or the words are invalid.
+        BadQuery: no case has the id.
         sqlite3.DatabaseError: the file cannot be read.
     """
-    with _reading(path) as db:
+    with reading(path) as db:
         db.execute("PRAGMA cache_size = -32000")
         return list(_found(db, query, limit, before, reach))
 
@@ -129,14 +145,16 @@ def count(path: Path, query: Query, reach: Reach = EVERYTHING) -> int:
     Raises:
         as `search`.
     """
-    with _reading(path) as db:
-        where = _where(db, query, reach)
+    with reading(path) as db:
+        cases = read_cases_of(db)
+        where = _where(db, query, reach, cases)
         # In the order of what selects, so that it ends once it has counted enough; unless the rest leaves few to look at.
         first = [] if where.is_few or _is_short(db, query) else where.many[:1]
         where.test(where.many[len(first) :])
         source = "".join(f"({one.sql}) s CROSS JOIN recordings r ON r.n = s.n" for one in first) or "recordings r"
-        sql = f"SELECT DISTINCT r.n, {_STATE} AS state FROM {source} WHERE {' AND '.join(where.clauses)} LIMIT ?"  # noqa: S608
-        values = [*(value for one in first for value in one.values), *where.values, MOST_COUNTED + 1]
+        state, its = _state(cases)
+        sql = f"SELECT DISTINCT r.n, {state} AS state FROM {source} WHERE {' AND '.join(where.clauses)} LIMIT ?"  # noqa: S608
+        values = [*its, *(value for one in first for value in one.values), *where.values, MOST_COUNTED + 1]
         return int(db.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()[0])  # noqa: S608
 
 
@@ -155,14 +173,16 @@ def search_ids(path: Path, recording_ids: Sequence[str], reach: Reach = EVERYTHI
     Raises:
         sqlite3.DatabaseError: the file cannot be read.
     """
-    with _reading(path) as db:
+    with reading(path) as db:
+        cases = read_cases_of(db)
+        select, values = _select(cases)
         clauses = ["r.recording_id IN (SELECT value FROM json_each(?))"]
-        values: list[object] = [json.dumps(list(recording_ids))]
+        values.append(json.dumps(list(recording_ids)))
         if (within := _within(reach)) is not None:
             clauses += [within.test, _IS_READABLE]
             values += within.values
-        rows = db.execute(f"{_SELECT} WHERE {' AND '.join(clauses)}", values)
-        hits = [_hit(n, state, opening, cells) for n, state, opening, *cells in rows]
+        rows = db.execute(f"{select} WHERE {' AND '.join(clauses)}", values)
+        hits = [_hit(cases, n, state, opening, cells) for n, state, opening, *cells in rows]
         return {hit.row.recording_id: hit for hit in hits}
 
 
@@ -172,7 +192,7 @@ def ids_beginning(path: Path, beginning: str, most: int) -> list[str]:
     Raises:
         sqlite3.DatabaseError: the file cannot be read.
     """
-    with _reading(path) as db:
+    with reading(path) as db:
         sql = "SELECT recording_id FROM recordings WHERE recording_id >= ? AND recording_id < ? ORDER BY 1 LIMIT ?"
         return [str(id_) for (id_,) in db.execute(sql, (beginning, f"{beginning}\U0010ffff", most))]
 
@@ -210,12 +230,14 @@ def choose_all(path: Path, query: Query) -> list[Chosen]:
     Raises:
         as `search`.
     """
-    with _reading(path) as db:
-        where = _where(db, query, EVERYTHING)
+    with reading(path) as db:
+        cases = read_cases_of(db)
+        where = _where(db, query, EVERYTHING, cases)
         where.test(where.many)
-        what = f"r.day, r.recording_id, r.bytes, {_STATE} AS state"
+        state, its = _state(cases)
+        what = f"r.day, r.recording_id, r.bytes, {state} AS state"
         sql = f"SELECT {what} FROM recordings r WHERE {' AND '.join(where.clauses)}"  # noqa: S608
-        rows = db.execute(f"{sql} ORDER BY coalesce(r.started_at, r.day), r.n", where.values)
+        rows = db.execute(f"{sql} ORDER BY coalesce(r.started_at, r.day), r.n", [*its, *where.values])
         return [Chosen(day, recording_id, size) for day, recording_id, size, _ in rows]
 
 
@@ -227,18 +249,27 @@ class _Selection:
         sql: finds the numbers `n` of all recordings that it leaves, some twice.
         values: of its parameters.
         test: the condition on a recording `r` that says the same, with the same values; empty: another one has it.
+        also: finds more of them: SQL with its values. SQLite joins no more than 500 SELECTs.
     """
 
     sql: str
     values: list[object]
     test: str = ""
+    also: Sequence[Condition] = ()
+
+    def few(self, db: sqlite3.Connection) -> set[int] | None:
+        """The numbers that it finds; None if they are many."""
+        found = set[int]()
+        for sql, values in ((self.sql, self.values), *self.also):
+            if len(found) <= _FEW:
+                found.update(n for (n,) in db.execute(f"{sql} LIMIT {_FEW + 1}", values))
+        return found if len(found) <= _FEW else None
 
 
-def _selections(query: Query, match: str | None) -> Iterator[_Selection]:
+def _selections(query: Query, match: str | None, cases: Sequence[Case]) -> Iterator[_Selection]:
     shortest, longest = query.min_duration_seconds, query.max_duration_seconds
     held = "connection_id IN (SELECT connection_id FROM held_connections)"
     rows: tuple[tuple[bool, list[str], list[object]], ...] = (
-        (query.state == "held", ["decision = 'hold'", held], []),
         (query.state == "erased", ["erased_at IS NOT NULL"], []),
         (query.state == "disposed", ["disposed_at IS NOT NULL"], []),
         (query.findings or query.state == "kept", ["findings <> ''"], []),
@@ -248,8 +279,14 @@ def _selections(query: Query, match: str | None) -> Iterator[_Selection]:
     for is_asked, clauses, values in rows:
         if is_asked:
             yield _Selection(_all_of("recordings", clauses), values)
+    if query.state == "held":
+        in_cases = [candidates(case.query) for case in cases if case.is_open]
+        yield _Selection(_all_of("recordings", ["decision = 'hold'", held]), [], also=in_cases)
+    if query.case is not None:
+        of_case = case_of(cases, query.case).query
+        yield _Selection(*candidates(of_case))
     if query.number is not None:
-        clauses, values = _party_conditions(wanted_number(query.number))
+        clauses, values = party_conditions(wanted_number(query.number))
         test = f"EXISTS (SELECT 1 FROM parties WHERE n = r.n AND ({' OR '.join(clauses)}))"  # noqa: S608
         yield _Selection(_all_of("parties", clauses), values, test)
     if match is not None:
@@ -297,23 +334,26 @@ def _within(reach: Reach) -> _Selection | None:
     return _Selection(" UNION ALL ".join(selects), [one for of in values for one in of], f"({' OR '.join(tests)})")
 
 
-def _where(db: sqlite3.Connection, query: Query, reach: Reach) -> _Where:
+def _where(db: sqlite3.Connection, query: Query, reach: Reach, cases: Sequence[Case]) -> _Where:
     """The conditions of a query; recordings that an index finds to be few are named by their numbers.
 
     Where many match, the latest of them are soon found by their time; to collect them all takes seconds.
     """
     clauses, values = conditions(query)
-    clauses.append(f"(r.key IS NOT NULL OR r.erased_at IS NOT NULL OR {_IS_DAMAGED})")
+    if query.case is not None:
+        of_case, its = is_of_case(case_of(cases, query.case))
+        clauses.append(of_case)
+        values += its
+    clauses.append(IS_SHOWN)
     match = None if query.text is None else words_query(query.text)
-    selections = [*_selections(query, match)]
+    selections = [*_selections(query, match, cases)]
     if (within := _within(reach)) is not None:
         clauses.append(_IS_READABLE)
         selections.append(within)
     where = _Where(clauses, values, [], False, match)
     few = []
     for selection in selections:
-        found = [n for (n,) in db.execute(f"{selection.sql} LIMIT {_FEW + 1}", selection.values)]
-        if len(found) <= _FEW:  # as literals, so that SQLite knows how few they are
+        if (found := selection.few(db)) is not None:  # as literals, so that SQLite knows how few they are
             few.append(f"r.n IN ({', '.join(map(str, found))})")
         elif selection.test:
             where.many.append(selection)
@@ -324,23 +364,29 @@ def _where(db: sqlite3.Connection, query: Query, reach: Reach) -> _Where:
 
 
 def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None, reach: Reach) -> Iterator[Hit]:
-    where = _where(db, query, reach)
+    cases = read_cases_of(db)
+    where = _where(db, query, reach, cases)
     where.test(where.many)
     if before is not None:
         started, _, n = before.rpartition("~")
         where.clauses.append("(r.started_at, r.n) < (?, ?)")
         where.values += [started, int(n)]
     order = f" WHERE {' AND '.join(where.clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
-    for n, state, opening, *cells in db.execute(_SELECT + order, (*where.values, limit)):
+    select, its = _select(cases)
+    for n, state, opening, *cells in db.execute(select + order, (*its, *where.values, limit)):
         words = None if query.text is None else marked(_text(db, n, where.match), query.text)
-        yield _hit(n, state, opening, cells, words)
+        yield _hit(cases, n, state, opening, cells, words)
 
 
-def _hit(n: int, state: str, opening: str | None, cells: Sequence[Any], words: str | None = None) -> Hit:
+def _hit(
+    cases: Sequence[Case], n: int, state: str, opening: str | None, cells: Sequence[Any], words: str | None = None
+) -> Hit:
     named = dict(zip(COLUMNS, cells, strict=True))
     named["findings"] = named["findings"].split(",") if named["findings"] else []
     row = Row(**named)
-    return Hit(row=row, state=state, words=words, opening=opening, place=f"{row.started_at or ''}~{n}")
+    held_by = [case.id for case in holding(cases, facts_of_row(row))] if cases and state != "erased" else []
+    place = f"{row.started_at or ''}~{n}"
+    return Hit(row=row, state=state, words=words, opening=opening, cases=held_by, place=place)
 
 
 def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:
@@ -350,24 +396,3 @@ def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:
     )
     found = db.execute(f"{sql} LIMIT 1", (n, match)).fetchone()
     return "" if found is None else str(found[0])
-
-
-def _party_conditions(wanted: Wanted) -> tuple[list[str], list[object]]:
-    """The conditions of which a party of a recording with this number meets one, by an index where one exists."""
-    clauses, values = _as_written(wanted)
-    if wanted.national:
-        clauses.append(f"digits IN ({', '.join('?' * len(wanted.national))})")
-    return clauses, [*values, *wanted.national]
-
-
-def _as_written(wanted: Wanted) -> tuple[list[str], list[object]]:
-    text, backwards = wanted.text, wanted.text[::-1]
-    match wanted.how:  # in ASCII the colon follows the digit nine
-        case "address":
-            return ["instr(party, ?)"], [text]
-        case "begins":
-            return ["digits >= ? AND digits < ?"], [text, text + ":"]
-        case "ends":
-            return ["reversed >= ? AND reversed < ?"], [backwards, backwards + ":"]
-        case "contains":  # the second: the few parties that are not a number
-            return ["instr(digits, ?)", "digits = '' AND instr(party, ?)"], [text, text]

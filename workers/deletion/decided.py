@@ -50,7 +50,7 @@ class Released:
     """The result of a release.
 
     Attributes:
-        kept: what keeps the original anyway; None if only time does, or if it is gone.
+        kept: what keeps the original anyway, or the archived copy of one that is gone; None if only time does, or nothing.
         gone: why the original is gone; None if no record says so.
         instead: shown in place of both: no such recording, erased, or a look-up failed; else None.
     """
@@ -97,9 +97,11 @@ def what_follows(kept: str | None, gone: str | None = None) -> str:
     """What happens to an original that was released or approved.
 
     Args:
-        kept: what keeps it anyway; None if only time does.
+        kept: what keeps it anyway, or its archived copy if it is gone; None if only time does, or nothing.
         gone: why it is gone; None if no record says so.
     """
+    if gone is not None and kept is not None:
+        return f"its original was already gone ({gone}); the archived copy is still {kept}"
     if gone is not None:
         return f"its original was already gone ({gone}); the archived copy may be erased unless something else holds it"
     return _ONCE_FREE if kept is None else f"Callvault still keeps its original: {kept}"

@@ -25,7 +25,7 @@ from archive.decisions import (
 )
 from archive.hold import Hold
 from archive.layout import Scope
-from archive.records import Decision, UnreadableRecord
+from archive.records import CommitRecord, Decision, UnreadableRecord
 from archive.stores.store import StoreError
 from config.values import is_id
 from text.errors import UserError
@@ -33,7 +33,7 @@ from text.one_line import one_line
 from text.times import format_instant, utc_now
 from workers.deletion.decided import NOWHERE, Decided, Released
 from workers.deletion.duties import workers_duties
-from workers.deletion.kept import what_keeps
+from workers.deletion.kept import cases_on, what_keeps
 from workers.deletion.may_delete import pause_of
 from workers.deletion.whereabouts import (
     NO_REDIS,
@@ -76,7 +76,7 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str, *, once: 
     if not is_id(recording_id):
         raise UserError(f"{recording_id!r} cannot be the id of a recording")
     decision = _decision("hold", "recording", recording_id, why, by)
-    since = await _moment(runtime)
+    since = await moment_of(runtime)
     is_new = True
     if once:
         decision, is_new = await runtime.in_thread(put_hold_once, runtime.archive, decision)
@@ -105,7 +105,7 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str, *, once: 
     )
 
 
-async def _moment(runtime: Runtime) -> float | None:
+async def moment_of(runtime: Runtime) -> float | None:
     """Now, by the clock of Redis; None if Redis does not answer."""
     try:
         return await server_seconds(runtime.redis)
@@ -150,7 +150,7 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
         known = await runtime.in_thread(decisions_on, runtime.archive, folder)
     lifts = sorted(standing_holds(known))
     if not lifts:
-        kept = None if folder is None else await what_keeps(runtime, folder)
+        kept = None if folder is None else await what_keeps(runtime, folder) or await _in_cases(runtime, folder)
         stays = "nothing was changed" if kept is None else f"Callvault still keeps its original: {kept}"
         raise NothingHeld(
             f"recording {recording_id} has no hold of its own, so there is nothing to release; {stays}. To approve "
@@ -160,7 +160,7 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
     if found.erased is not None:
         return Released(instead=f"the recording was {found.erased}")
     if found.gone is not None:
-        return Released(gone=found.gone)
+        return Released(None if folder is None else await _in_cases(runtime, folder), found.gone)
     await _schedule(runtime, folder)
     if folder is not None:
         is_gone = found.is_at_telnyx is False
@@ -168,6 +168,12 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
     if found.unknown:
         return Released(instead="; ".join(f"unknown: {line}" for line in found.unknown))
     return Released(instead=NOWHERE if found.is_at_telnyx is False else None)
+
+
+async def _in_cases(runtime: Runtime, folder: str) -> str | None:
+    """The open cases that hold a recording, which no release frees it from; None if none does."""
+    found = await runtime.in_thread(cases_on, runtime.archive, folder)
+    return "; ".join(f"held by {case}" for case in found) or None
 
 
 async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> Decided:
@@ -180,9 +186,13 @@ async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: st
     if not is_id(connection_id):
         raise UserError(f"--connection: {connection_id!r} cannot be the id of a connection")
     decision = _decision("hold", "connection", connection_id, why, by)
-    since = await _moment(runtime)
+    since = await moment_of(runtime)
     await _write(runtime, decision)
-    return await what_left_before(runtime, connection_id, since)
+
+    def concerns(record: CommitRecord) -> bool:
+        return str(record.recording.get("connection_id")) == connection_id
+
+    return await what_left_before(runtime, concerns, since)
 
 
 async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> str | None:
@@ -259,7 +269,7 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
         UserError: no reason is given.
         StoreError: the archive did not take it; deletion goes on.
     """
-    since = await _moment(runtime)
+    since = await moment_of(runtime)
     standing, is_new = await _paused(runtime, why, by)
     if since is not None:
         with suppress(RedisError, OSError):  # a worker shows it within half a minute

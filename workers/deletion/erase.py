@@ -6,9 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from archive import layout
 from archive.archive import Archive
+from archive.cases import open_cases, why_held_by_cases, why_held_without_record
 from archive.decisions import decisions_about, decisions_on, held_connections, why_held
 from archive.erase import Erased, erase
+from archive.records import UnreadableRecord
 from config.settings import Settings
 from telnyx_api.client import asking
 from telnyx_api.errors import NotFound
@@ -53,6 +56,9 @@ def refuse_if_held(settings: Settings, target: Target) -> None:
         raise UserError(f"{line}, which may be a hold; restore it from a copy")
     if (why := why_held(decisions)) is not None:
         raise UserError(f"recording {row.recording_id} is on hold ({why}); release it first")
+    if (why := _why_in_cases(archive, folder)) is not None:
+        line = f"recording {row.recording_id} is held by {why}"
+        raise UserError(f"{line}. Close each case that no longer needs it first (`callvault cases close`)")
     if row.connection_id is None:
         if row.key is None and (held := {*held_connections(archive), *_held_by_settings(settings, archive)}):
             line = f"the commit record of recording {row.recording_id} is missing, so its connection is unknown"
@@ -71,6 +77,22 @@ def refuse_if_held(settings: Settings, target: Target) -> None:
             f"{line} CALLVAULT_HOLD_CONNECTIONS here or of a worker holds; find which with `callvault deletions holds`, "
             "and remove it there first"
         )
+
+
+def _why_in_cases(archive: Archive, folder: str) -> str | None:
+    """The open cases that hold a recording, by its commit record as it is now; blocks.
+
+    An erasure removes the commit record last, so a recording with a record of its erasure alone has nothing left to hold.
+    """
+    cases = open_cases(archive)
+    try:
+        record = archive.commit_record(folder) if cases else None
+    except UnreadableRecord:
+        record = None
+    else:
+        if cases and record is None and archive.store.stat(layout.erasure_key(folder)) is not None:
+            return None
+    return why_held_without_record(cases, folder) if record is None else why_held_by_cases(cases, record)
 
 
 def _held_by_settings(settings: Settings, archive: Archive) -> set[str]:

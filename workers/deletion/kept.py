@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import msgspec
 
 from archive import layout
 from archive.archive import Archive
+from archive.cases import Case, facts_of, facts_without_record, holding, open_cases
 from archive.decisions import all_holds, decisions_about, decisions_on, findings_of, standing_holds
 from archive.hold import Hold
 from archive.layout import Scope
@@ -37,23 +39,27 @@ class Holding(msgspec.Struct, frozen=True):
     """A hold in force, and what it holds.
 
     Attributes:
-        scope: `recording`, `connection`, or `everything` (deletion is paused).
-        subject: the id of the recording or connection; empty for everything.
+        scope: `recording`, `connection`, `case`, or `everything` (deletion is paused).
+        subject: the id of the recording, connection or case; empty for everything.
         why: the reason that was given.
         by: who placed it, or the worker whose setting it is; empty where that is not known.
         at: since when, ISO 8601, UTC; likewise.
-        decided: whether a person decided it, so that a release lifts it; else a setting of a worker holds.
+        decided: whether a person decided it, so that a release lifts it, or the closing of a case; else a setting of a
+            worker holds.
+        name: of a case.
     """
 
-    scope: Scope
+    scope: Scope | Literal["case"]
     subject: str
     why: str
     by: str
     at: str
     decided: bool = True
+    name: str = ""
 
     def __str__(self) -> str:
-        return str(Hold(self.why, self.by, self.at))
+        named = f'case "{self.name}" ({self.subject}): ' if self.name else ""
+        return f"{named}{Hold(self.why, self.by, self.at)}"
 
 
 def standing(archive: Archive) -> list[Holding]:
@@ -66,12 +72,13 @@ def standing(archive: Archive) -> list[Holding]:
         StoreError: the archive cannot be asked now.
     """
     found = [_holding(scope, subject, hold) for scope, subject, hold in all_holds(archive)]
-    scopes: tuple[Scope, ...] = ("everything", "connection", "recording")
-    return sorted([*found, *_of_settings(archive)], key=lambda one: (scopes.index(one.scope), one.at, one.subject))
+    found += [*_of_settings(archive), *map(_of_case, open_cases(archive))]
+    scopes = ("everything", "case", "connection", "recording")
+    return sorted(found, key=lambda one: (scopes.index(one.scope), one.at, one.subject))
 
 
 def holds_on(archive: Archive, folder: str, connection_id: str | None) -> list[Holding]:
-    """The holds in force on one recording: its own, and those of its connection; blocks.
+    """The holds in force on one recording: its own, those of its connection, and the cases that it is in; blocks.
 
     Raises:
         UnreadableRecord, StoreError: as `standing`.
@@ -82,7 +89,28 @@ def holds_on(archive: Archive, folder: str, connection_id: str | None) -> list[H
         shared = standing_holds(decisions_about(archive, "connection", connection_id))
         found += [_holding("connection", connection_id, hold) for hold in shared.values()]
         found += [one for one in _of_settings(archive) if one.subject == connection_id]
-    return found
+    return [*found, *map(_of_case, cases_on(archive, folder))]
+
+
+def cases_on(archive: Archive, folder: str) -> list[Case]:
+    """The open cases that hold one recording, by its commit record, or that it could belong to without one; blocks.
+
+    Raises:
+        StoreError: the archive cannot be asked now.
+    """
+    if not (cases := open_cases(archive)):
+        return []
+    try:
+        record = archive.commit_record(folder)
+    except UnreadableRecord:
+        record = None
+    return holding(cases, facts_without_record(folder) if record is None else facts_of(record))
+
+
+def _of_case(case: Case) -> Holding:
+    if case.problem is not None:
+        return Holding("case", case.id, f"it cannot be read, so it may hold every recording: {case.problem}", "", "")
+    return Holding("case", case.id, case.why, case.opened_by, case.opened_at, name=case.name)
 
 
 def _holding(scope: Scope, subject: str, hold: Hold) -> Holding:

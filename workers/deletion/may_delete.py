@@ -1,7 +1,7 @@
 """THE rule: may an original be deleted at Telnyx? Workers ask it again just before each request that deletes.
 
-The answers come from the archive (holds, pauses, duties) or from that moment (two clocks, the identity of the archive and of
-Redis). No list, cache or setting of one process can release an original; each of them can keep it.
+The answers come from the archive (holds, cases, pauses, duties) or from that moment (two clocks, the identity of the archive
+and of Redis). No list, cache or setting of one process can release an original; each of them can keep it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.cases import Case, open_cases, why_held_by_cases
 from archive.decisions import (
     Decisions,
     decisions_about,
@@ -59,6 +60,7 @@ class Rules:
         own_grace_seconds: the grace period of this process; the strictest may be longer.
         pause: the pause of deletion, if there is one.
         connections: connections that a decision holds, each with the reason.
+        cases: those that are open.
         transcribing: connections whose transcriptions are awaited.
     """
 
@@ -66,6 +68,7 @@ class Rules:
     own_grace_seconds: float
     pause: Hold | None
     connections: Mapping[str, str]
+    cases: Sequence[Case]
     transcribing: frozenset[str]
 
     @property
@@ -137,7 +140,7 @@ async def rules_under(runtime: Runtime, duties: Duties) -> Rules:
         archive = runtime.archive
         marks = map(kinds.place_of, archive.keys_of(layout.TRANSCRIBING))
         transcribing = frozenset(mark.name for mark in marks if mark.kind is kinds.TRANSCRIBING)
-        return Rules(duties, grace, pause_of(archive), held_connections(archive), transcribing)
+        return Rules(duties, grace, pause_of(archive), held_connections(archive), open_cases(archive), transcribing)
 
     return await runtime.in_thread(read)
 
@@ -163,6 +166,8 @@ def why_kept(rules: Rules, record: CommitRecord, decisions: Decisions, findings:
         return Kept(f"its connection is on hold: {why}")
     if connection_id in rules.duties.hold_connections:
         return Kept("its connection is on hold (CALLVAULT_HOLD_CONNECTIONS)")
+    if (why := why_held_by_cases(rules.cases, record)) is not None:
+        return Kept(f"held by {why}")
     if (why := why_kept_by_record(record, decisions, findings)) is not None:
         return Kept(why)
     age = (utc_now() - record.latest_archived_at).total_seconds()

@@ -6,7 +6,7 @@ Everything is answered as far as the archive and Telnyx answer: a decision does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from archive import layout
 from archive.archive import Archive
 from archive.readers import ERASURE, GONE, RECEIPT
-from archive.records import UnreadableRecord
+from archive.records import CommitRecord, UnreadableRecord
 from archive.stores.store import StoreError
 from telnyx_api.errors import NotFound, TelnyxError
 from text.one_line import one_line
@@ -25,6 +25,8 @@ from workers.deletion.duties import other_units
 from workers.deletion.may_delete import LONGEST_QUESTION_SECONDS
 from workers.deletion.schedule import Leaving
 from workers.runtime import Runtime
+
+Concerns = Callable[[CommitRecord], bool]
 
 _TELNYX_SECONDS = 10.0
 NO_REDIS = "whether a deletion or an erasure was under way (Redis does not answer; run the command again once it does)"
@@ -126,22 +128,28 @@ def erasure_of(archive: Archive, folder: str) -> str | None:
     return f"erased at {record.erased_at[:19]}Z by {record.by}: {record.why}"
 
 
-async def what_left_before(runtime: Runtime, connection_id: str | None, since: float | None) -> Decided:
-    """What was deleted before the decision, as far as it can be seen; the decision is in force anyway."""
+async def what_left_before(runtime: Runtime, concerns: Concerns | None, since: float | None) -> Decided:
+    """What was deleted before the decision, as far as it can be seen; the decision is in force anyway.
+
+    Args:
+        runtime: the worker's parts.
+        concerns: which recordings it is about, by their commit records; None: all.
+        since: when it was made, by the clock of Redis; None: Redis did not answer.
+    """
     if since is None:
         return Decided(unknown=(NO_REDIS,))
     try:
-        return await _what_left(runtime, connection_id, since)
+        return await _what_left(runtime, concerns, since)
     except (RedisError, OSError, StoreError, UnreadableRecord) as error:
         return Decided(unknown=(f"whether a deletion was under way ({one_line(error)})",))
 
 
-async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
-    """Wait for the deletions under way; returns the originals deleted since an instant, of one connection or of all."""
+async def _what_left(runtime: Runtime, concerns: Concerns | None, since: float) -> Decided:
+    """Wait for the deletions under way; returns the originals deleted since an instant that it concerns."""
     every = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
-    rows = {id_: row for id_, row in every.items() if await _may_be_of(runtime, row, connection_id)}
+    rows = {id_: row for id_, row in every.items() if await _may_concern(runtime, row, concerns)}
     under_way = await wait_for(runtime, set(rows))
-    left = await _those_of(runtime, await runtime.leaving.left_since(since), connection_id)
+    left = await _those_of(runtime, await runtime.leaving.left_since(since), concerns)
     for id_, row in rows.items():  # a turn that died before its receipt
         if row.folder and id_ not in left and id_ not in under_way:
             is_there = await is_at_telnyx(runtime, id_)
@@ -149,31 +157,31 @@ async def _what_left(runtime: Runtime, connection_id: str | None, since: float) 
                 under_way.add(id_)
             elif not is_there:
                 left[id_] = row.folder
-    transcriptions = await _those_of(runtime, await runtime.leaving.transcriptions_left(), connection_id)
+    transcriptions = await _those_of(runtime, await runtime.leaving.transcriptions_left(), concerns)
     stay = [id_ for id_ in transcriptions if id_ not in left and await is_at_telnyx(runtime, id_) is not False]
     return Decided(left=tuple(left), under_way=tuple(under_way), transcriptions=tuple(stay))
 
 
-async def _may_be_of(runtime: Runtime, row: Leaving, connection_id: str | None) -> bool:
-    """Whether a deletion under way is of a connection; if that cannot be read, it counts as one."""
-    if not row.folder or connection_id is None:
+async def _may_concern(runtime: Runtime, row: Leaving, concerns: Concerns | None) -> bool:
+    """Whether a decision concerns a deletion under way; if that cannot be read, it counts as one."""
+    if not row.folder or concerns is None:
         return True
     try:
         record = await runtime.in_thread(runtime.archive.commit_record, row.folder)
     except (StoreError, UnreadableRecord):
         return True
-    return record is None or str(record.recording.get("connection_id")) == connection_id
+    return record is None or concerns(record)
 
 
-async def _those_of(runtime: Runtime, folders: Mapping[str, str], connection_id: str | None) -> dict[str, str]:
-    return {id_: folder for id_, folder in folders.items() if await _is_of(runtime, folder, connection_id)}
+async def _those_of(runtime: Runtime, folders: Mapping[str, str], concerns: Concerns | None) -> dict[str, str]:
+    return {id_: folder for id_, folder in folders.items() if await _is_of(runtime, folder, concerns)}
 
 
-async def _is_of(runtime: Runtime, folder: str, connection_id: str | None) -> bool:
-    if connection_id is None:
+async def _is_of(runtime: Runtime, folder: str, concerns: Concerns | None) -> bool:
+    if concerns is None:
         return True
     record = await runtime.in_thread(runtime.archive.commit_record, folder)
-    return record is not None and str(record.recording.get("connection_id")) == connection_id
+    return record is not None and concerns(record)
 
 
 async def wait_for(runtime: Runtime, recording_ids: set[str]) -> set[str]:
