@@ -124,7 +124,7 @@ class CaseReader(KeyedReader[CaseRecord]):
         """Read a row of a case.
 
         Raises:
-            UnreadableRecord: as `KeyedReader.read`, or a time or the number of its query is none.
+            UnreadableRecord: as `KeyedReader.read`, or its query has what is no time or number.
         """
         row = super().read(data, key)
         try:

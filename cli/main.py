@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("export", "cli.export", "Export recordings with their proofs."),
         Command("backfill", "cli.backfill", "Archive recordings that Telnyx already has."),
         Command("deletions", "cli.deletions", "List, pause, hold or approve deletions at Telnyx."),
+        Command("cases", "cli.cases", "Open, list or close cases: holds by a search."),
         Command("retention", "cli.retention", "Plan, explain and apply retention rules."),
         Command("erase", "cli.erase", "Erase a recording for good."),
         Command("index", "cli.index", "Update or rebuild the search catalogue."),

@@ -101,6 +101,9 @@ class Deployment:
         if words[:2] == ["tokens", "revoke"]:
             made = run_callvault(["tokens", "create", "a token", "--role", "listener", "--json"], self.environment)
             return str(json.loads(made.stdout)["id"])
+        if words[0] == "cases" or "--case" in words:
+            opened = ["cases", "open", "a case", "--leg", "none", "--why", "a letter", "--json"]
+            return str(json.loads(run_callvault(opened, self.environment).stdout)["id"])
         return self.recordings.pop() if words[0] == "erase" else self.recordings[0]
 
     def _refused(self) -> str:

@@ -16,6 +16,9 @@ ALL = dict(commands())
 NEEDED: dict[str, list[str]] = {
     "access check": ["--file", "access.toml"],
     "backfill": ["--since", "7d"],
+    "cases close": ["ID", "--why", "x"],
+    "cases open": ["NAME", "--number", "+13125550100", "--why", "x"],
+    "cases show": ["ID"],
     "connections apply": ["telnyx.toml"],
     "connections drift": ["telnyx.toml"],
     "connections plan": ["telnyx.toml"],
@@ -42,6 +45,9 @@ WRONG: dict[str, list[str]] = {
 }
 # By the command and the option, where the metavar does not say.
 WRONG_THERE: dict[tuple[str, str], list[str]] = {
+    ("cases open", "--connection"): ["a b", "-"],
+    ("cases open", "--id"): ["a b"],
+    ("cases open", "--number"): ["12", "abc"],
     ("demo", "--audio"): ["/nowhere", "/dev/null"],
     ("deletions hold", "--connection"): ["a b", "-"],
     ("deletions release", "--connection"): ["a b", "-"],

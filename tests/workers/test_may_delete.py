@@ -16,7 +16,7 @@ from arq import Retry
 import workers.deletion.may_delete
 import workers.engine.clocks
 from archive.decisions import decisions_about, is_approved, put_decision, standing_holds
-from archive.records import Decision, EarlierDecision
+from archive.records import CaseQuery, Decision, EarlierDecision
 from lab.clock import Clock, SkewedServer
 from lab.servers import RunningSandbox
 from lab.worker import archive, delete_what_is_due, own_runtime
@@ -24,7 +24,7 @@ from tests.workers.steps import folder_of, has_left, kinds_of_alerts, request_of
 from tests.workers.test_changed_content import change
 from text import times
 from text.errors import UserError
-from workers.deletion import decisions
+from workers.deletion import cases, decisions
 from workers.deletion.decided import Decided, too_late
 from workers.deletion.deletion import refresh_pause
 from workers.deletion.duties import (
@@ -48,7 +48,7 @@ async def has_begun(sandbox: RunningSandbox, what: str) -> None:
 @pytest.mark.parametrize(
     "moment", ["the list of transcriptions", "the look at Telnyx", "the request", "a moment later"]
 )
-@pytest.mark.parametrize("scope", ["recording", "connection", "everything"])
+@pytest.mark.parametrize("scope", ["recording", "connection", "case", "everything"])
 async def test_after_a_hold_answers_no_deletion_starts_and_earlier_ones_are_reported(
     scope: str, moment: str, sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
@@ -71,6 +71,8 @@ async def test_after_a_hold_answers_no_deletion_starts_and_earlier_ones_are_repo
             assert held not in gone_before or decided.left or decided.had_gone
         elif scope == "connection":
             decided = await decisions.hold_connection(person, "7", "case 17", "ann")
+        elif scope == "case":
+            _, decided = await cases.open_case(person, "case 17", CaseQuery(connection="7"), "a letter", "ann")
         else:
             decided = await decisions.pause(person, "case 17", "ann")
         gone_then = {r.data["id"] for r in recordings if r.deleted_at}
@@ -83,7 +85,7 @@ async def test_after_a_hold_answers_no_deletion_starts_and_earlier_ones_are_repo
     assert not decided.under_way
 
 
-@pytest.mark.parametrize("scope", ["recording", "connection", "everything"])
+@pytest.mark.parametrize("scope", ["recording", "connection", "case", "everything"])
 async def test_a_hold_reports_that_a_transcription_was_deleted_before(
     scope: str, sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +105,8 @@ async def test_a_hold_reports_that_a_transcription_was_deleted_before(
                 return await decisions.hold(person, recording_id, "case 17", "ann")
             if scope == "connection":
                 return await decisions.hold_connection(person, "7", "case 17", "ann")
+            if scope == "case":
+                return (await cases.open_case(person, "case 17", CaseQuery(connection="7"), "a letter", "ann"))[1]
             return await decisions.pause(person, "case 17", "ann")
 
         async def hold_first(**what: Any) -> Any:

@@ -38,7 +38,7 @@ def case_of(cases: Sequence[Case], case_id: str) -> Case:
     """The case with an id.
 
     Raises:
-        BadQuery: there is none.
+        BadQuery: no case has it.
     """
     for case in cases:
         if case.id == case_id:

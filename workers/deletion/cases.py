@@ -109,7 +109,7 @@ def find_case(cases: list[Case], case_id: str) -> Case:
     """The case with an id.
 
     Raises:
-        UserError: there is none.
+        UserError: no case has it.
     """
     for case in cases:
         if case.id == case_id:
