@@ -1,6 +1,6 @@
 """The place of exports from the pages (`CALLVAULT_EXPORTS_URL`): what was asked for, the finished bundles, how each ended.
 
-It is a store like the archive's and never in it: what lies here is removed after its end (decision 33). An export is a folder:
+It is a store like the archive's and never in it: what lies here is removed after its end (decision 34). An export is a folder:
 
     20261127T131500.000000Z-…/chosen.json       by a receiver: the recordings
                               request.json      then: who asks for them
