@@ -159,7 +159,13 @@ def runbook() -> str:
     return before + _CONDITIONS + "\n".join(lines) + rest[rest.index("\n\n") :]
 
 
-_SCOPED: dict[Scoped, str] = {"cut": "what is in it", "one": "what is in it", "whole": "no", "none": "yes"}
+_SCOPED: dict[Scoped, str] = {
+    "cut": "what is in it",
+    "one": "what is in it",
+    "whole": "no",
+    "full": "no",
+    "none": "yes",
+}
 
 
 def access() -> str:

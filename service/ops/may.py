@@ -34,8 +34,9 @@ PROVE = _roles("officer", "auditor")  # inventories, manifests and the access lo
 #   `cut`    it shows recordings: those within the scope, and nothing that counts or names others
 #   `one`    it is about the recordings that its path or form names; one outside the scope does not exist
 #   `whole`  it is about the whole archive, or the service: refused
+#   `full`   likewise; it gives whole records, so it is refused to whoever gets numbers masked too
 #   `none`   it shows and changes nothing of recordings
-Scoped = Literal["cut", "one", "whole", "none"]
+Scoped = Literal["cut", "one", "whole", "full", "none"]
 
 # Routes that anybody may ask for: they show nothing of the archive, or ask for a signed address of evidence or audio.
 _SHARED = "/ops/shared/{token}"  # a signed address, which shows the evidence of one day
@@ -81,7 +82,7 @@ def may_use(guarded: Iterable[Guarded], path: str, method: str, person: Person, 
 def admits(person: Person, may: May, scoped: Scoped) -> bool:
     """Whether a row admits a person: by a role, and where a scope cannot be kept, by one without a scope."""
     reach = person.reach(may)
-    return bool(reach.grants) and (scoped != "whole" or reach.is_whole)
+    return bool(reach.grants) and (scoped not in ("whole", "full") or reach.is_whole)
 
 
 def assert_guarded(routes: Iterable[BaseRoute]) -> None:

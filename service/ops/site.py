@@ -179,6 +179,8 @@ class _Door:
                 check_names(request.query_params.multi_items(), self._parameters, "parameter")
             await ops.open()
             request.state.view = View(ops, person.reach(self.may))
+            if self.scoped == "full":
+                request.state.view.assert_bundles()
             if self.scoped == "one" and (recording_id := request.path_params.get("recording_id")) is not None:
                 await assert_seen(ops, request, recording_id)
             response = await self._inside(ops, request)

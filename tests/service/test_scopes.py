@@ -79,7 +79,7 @@ def _assert_rows_keep(role: str, limits: tuple[str, ...], company: Company) -> N
             sent: dict[str, Any] = {"json": form} if isinstance(row, Operation) and form else {"data": form}
             answer = company.client.request(method, path, headers=headers, **sent)
             case = (role, limits, method, path, answer.status_code, answer.text[:300])
-            if row.scoped == "whole":
+            if row.scoped in ("whole", "full"):
                 is_start = path == "/ops" and answer.headers.get("location") == "/ops/recordings"
                 assert is_start or (answer.status_code == 403 and "concerns the whole archive" in answer.text), case
                 continue
@@ -128,7 +128,7 @@ def test_whoever_has_no_scope_sees_all_of_it(company: Company) -> None:
     text = "".join(
         company.client.request(method, path, headers=headers).text
         for row, method, path, _ in _requests(OUTSIDE)
-        if method == "GET" and "officer" in row.may and row.scoped != "whole"
+        if method == "GET" and "officer" in row.may and row.scoped not in ("whole", "full")
     )
     assert not [secret for secret in SECRETS if secret not in text]
 
@@ -216,12 +216,16 @@ def test_numbers_are_masked_for_a_role_that_says_so(company: Company) -> None:
     for role in ("listener", "officer", "auditor"):
         headers = company.who(role, "--mask")
         for row, method, path, _ in _requests(INSIDE):
-            if role in row.may and method == "GET" and row.scoped != "whole":
+            if role in row.may and method == "GET" and row.scoped not in ("whole", "full"):
                 answer = company.client.get(path, headers=headers)
                 assert answer.status_code == 200, (path, answer.text)
                 assert not [one for one in (GERMAN, FOREIGN, "+15550001111") if one in answer.text], path
         csv = company.client.get("/ops/recordings.csv", headers=headers)
         assert role != "officer" or "+49" in csv.text, "as it is shown elsewhere"
+    for row, method, path, form in _requests(INSIDE):
+        if row.scoped == "full":
+            refused = company.client.request(method, path, headers=company.who("officer", "--mask"), data=form)
+            assert refused.status_code == 403 and "nothing can be masked" in refused.text, path
     detail = company.api(f"/recordings/{INSIDE}", company.who("listener", "--mask"))
     assert detail["record"]["recording"]["from"] == detail["row"]["from_number"] == "+49********78"
     assert company.found(company.who("listener", "--mask"), number=GERMAN) == ([INSIDE], 1), "who knows it finds it"
