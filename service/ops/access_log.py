@@ -11,11 +11,11 @@ from archive.access import AccessLine
 from service.ops.masking import masked_parties
 from service.ops.may import PROVE
 from service.ops.parts import Ops
-from service.ops.person import Refused
 from service.ops.view import View, view_of
 from text.errors import UserError
 from workers.access.index import Entry
 from workers.access.query import FIELDS, AccessQuery, is_place, read_access_query
+from workers.catalogue.query import BadQuery
 
 PER_PAGE = 100
 OF_ONE = 20
@@ -41,9 +41,8 @@ async def look(ops: Ops, request: Request) -> Accesses:
     """The lines that match.
 
     Raises:
-        BadQuery: the search is not valid.
+        BadQuery: the search is not valid, or a role with a scope asks for more than one recording.
         UserError: the index cannot be used now.
-        Refused: a role with a scope asks for more than one recording.
     """
     query = read_access_query({name: request.query_params.get(name) for name in FIELDS})
     after = request.query_params.get("after")
@@ -52,7 +51,7 @@ async def look(ops: Ops, request: Request) -> Accesses:
     view = view_of(request)
     if not view.is_whole:
         if query.recording is None:
-            raise Refused(403, "your role is limited to some recordings; ask about one of them with recording:ID")
+            raise BadQuery("your role is limited to some recordings; give the ID of one of them", "recording")
         if not await view.sees(query.recording):
             return Accesses(query, [], None, None)
     found, note = await _found(ops, view, query, PER_PAGE + 1, after)

@@ -56,7 +56,7 @@ class Deletions(msgspec.Struct, frozen=True):
         originals: all of these in one table, each once.
         is_cut: whether there are more than the table has.
         note: a warning about the table, such as that the catalogue is still being read, or that it looked at the latest calls.
-        workers: the workers that live, with the settings of each; none for a role with a scope.
+        workers: the workers that live, with the settings of each; None for a role with a scope.
     """
 
     mode: str
@@ -72,7 +72,7 @@ class Deletions(msgspec.Struct, frozen=True):
     originals: list[Original]
     is_cut: bool
     note: str | None
-    workers: list[Running]
+    workers: list[Running] | None
 
 
 async def look(ops: Ops, request: Request) -> Deletions:
@@ -110,7 +110,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
         originals=as_table(wanted, entries, calls, [*held, *kept], Known(kept_by, holds or [], sealed_first)),
         is_cut=MOST in (len(held), len(kept)) or (len(entries) == MOST < due),
         note=" ".join(filter(None, (await ops.catalogue.note(), why_few))) or None,
-        workers=[one for one in await read_running(ops.redis) if one.kind == "worker"] if view.is_whole else [],
+        workers=[one for one in await read_running(ops.redis) if one.kind == "worker"] if view.is_whole else None,
     )
 
 
