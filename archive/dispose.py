@@ -100,50 +100,85 @@ def keys_to_go(folder: Folder, due: Due) -> list[str]:
     return sorted((key for key, place in folder.places.items() if goes(place.kind)), key=order)
 
 
-def dispose(
-    archive: Archive,
-    prefix: str,
-    due: Due,
-    sealed: Mapping[str, str],
-    by: str,
-    keys: SealKeys | None = None,
-    ask: Callable[[Iterable[str]], None] = lambda _: None,
-) -> Done:
-    """Dispose of a recording, or of parts of it; a second run finishes an interrupted one.
+@dataclass(frozen=True)
+class Prepared:
+    """A recording that may be disposed of as far as its objects are concerned.
+
+    Attributes:
+        folder: its objects.
+        rows: what goes, in the order of deletion, by key.
+        standing: the records of erasure and disposal that it has.
+    """
+
+    folder: Folder
+    rows: dict[str, ErasedObject]
+    standing: dict[str, Erasure | Disposal]
+
+    @property
+    def new(self) -> list[ErasedObject]:
+        """What no record names yet."""
+        named = {one.key for record in self.standing.values() for one in record.objects}
+        return [row for key, row in self.rows.items() if key not in named]
+
+
+def prepare(archive: Archive, prefix: str, due: Due, sealed: Mapping[str, str]) -> Prepared:
+    """Look at what goes: each object must be the one that its seal lists; writes and deletes nothing.
 
     Args:
         archive: the archive.
         prefix: the folder of the recording.
         due: what goes, and under which rule.
         sealed: the SHA-256 of each object of its day that seals list, by key.
-        by: who does it, for the record.
-        keys: the keys that sign the record; None to leave it unsigned, which `verify` reports.
-        ask: called with the keys that go, in the last moment before the record is written; an exception of it stops the
-            disposal, and nothing is written or deleted.
 
     Raises:
-        NotSealed, Locked: it must wait; nothing was written or deleted.
-        Damaged, UnreadableRecord: the recording is not what its seal says; nothing was written or deleted.
-        StoreError: the store is away, may not delete, or did not take the record.
+        NotSealed: it must wait.
+        Damaged, UnreadableRecord: the recording is not what its seal says.
+        StoreError: the store does not answer.
     """
     folder = read_folder(archive.store, prefix)
-    going = keys_to_go(folder, due)
     standing = _records_of(archive, folder)
     named = {one.key: one for record in standing.values() for one in record.objects}
-    rows = {key: row for key, row in _rows(archive, folder, going).items() if _is_as_sealed(key, row, sealed, named)}
-    ask(going)
-    new = [row for key, row in rows.items() if key not in named]
-    if new and not (not due.keeps_record and layout.erasure_key(prefix) in standing):
-        key, record = _record_of(folder, due, new, by)
+    rows = _rows(archive, folder, keys_to_go(folder, due))
+    for key, row in rows.items():
+        _assert_as_sealed(key, row, sealed, named)
+    return Prepared(folder, rows, standing)
+
+
+def dispose(
+    archive: Archive,
+    prepared: Prepared,
+    due: Due,
+    by: str,
+    keys: SealKeys | None = None,
+    ask: Callable[[], None] = lambda: None,
+) -> Done:
+    """Dispose of a recording, or of parts of it; a second run finishes an interrupted one.
+
+    Args:
+        archive: the archive.
+        prepared: the recording.
+        due: as for `prepare`.
+        by: who does it, for the record.
+        keys: the keys that sign the record; None to leave it unsigned, which `verify` reports.
+        ask: called in the last moment before the record is written; an exception of it stops the disposal, and nothing is
+            written or deleted.
+
+    Raises:
+        StoreError: the store is away, may not delete, or did not take the record.
+    """
+    standing, erasure = dict(prepared.standing), layout.erasure_key(prepared.folder.prefix)
+    ask()
+    if prepared.new and (due.keeps_record or erasure not in standing):
+        key, record = _record_of(prepared.folder, due, prepared.new, by)
         _put(archive, key, record)
         standing[key] = record
     if keys is not None:
         _sign(archive, standing, keys)
-    for key in going:
+    for key in prepared.rows:
         archive.store.erase(key)
-    if left := [key for key in going if archive.store.stat(key) is not None]:
+    if left := [key for key in prepared.rows if archive.store.stat(key) is not None]:
         raise StoreError(f"{left[0]}: deleted, and still there")
-    return Done(standing, [rows[key] for key in going])
+    return Done(standing, [*prepared.rows.values()])
 
 
 def _records_of(archive: Archive, folder: Folder) -> dict[str, Erasure | Disposal]:
@@ -181,8 +216,10 @@ def _hash(archive: Archive, folder: Folder, key: str) -> str:
         raise Damaged(key, "listed, and then not there") from None
 
 
-def _is_as_sealed(key: str, row: ErasedObject, sealed: Mapping[str, str], named: Mapping[str, ErasedObject]) -> bool:
-    """Check an object that goes against its seal, and against an earlier record of its disposal; True.
+def _assert_as_sealed(
+    key: str, row: ErasedObject, sealed: Mapping[str, str], named: Mapping[str, ErasedObject]
+) -> None:
+    """Check an object that goes against its seal, and against an earlier record of its disposal.
 
     Raises:
         NotSealed: no seal lists it.
@@ -194,7 +231,6 @@ def _is_as_sealed(key: str, row: ErasedObject, sealed: Mapping[str, str], named:
         raise Damaged(key, f"has SHA-256 {row.sha256}, its seal says {sealed[key]}")
     if key in named and named[key].sha256 != row.sha256:
         raise Damaged(key, f"has SHA-256 {row.sha256}, the record of its disposal says {named[key].sha256}")
-    return True
 
 
 def _record_of(folder: Folder, due: Due, rows: list[ErasedObject], by: str) -> tuple[str, Erasure | Disposal]:

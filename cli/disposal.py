@@ -168,9 +168,9 @@ def _write(report: Report, *, dry_run: bool) -> None:
     if report.stopped is not None:
         sys.stdout.write(f"disposal waits: {report.stopped}\n")
     recordings = len({one.recording_id for one in report.gone})
-    size = "" if dry_run else f", {format_size(sum(one.size_bytes for one in report.gone))}"
+    size = format_size(sum(one.size_bytes for one in report.gone))
     done = "would be disposed of" if dry_run else "disposed of"
-    sys.stdout.write(f"{many(recordings, 'recording')} {done}{size}; {many(len(report.left), 'stays', 'stay')}\n")
+    sys.stdout.write(f"{many(recordings, 'recording')} {done}, {size}; {many(len(report.left), 'stays', 'stay')}\n")
 
 
 def certificate(

@@ -401,7 +401,7 @@ class Settings(BaseModel):
         5.0,
         same_in="nothing",
         help="Disposal stops itself, until a person approves it, when more than this percentage of the archive, and "
-        "more than ten recordings, would go in a day.",
+        "more than ten recordings, would go in a day. 100 turns this off.",
         expected="a number from 0 to 100",
     )
     object_labels: Literal["none", "metadata", "tags"] = _setting(

@@ -1,14 +1,54 @@
-"""Disposal: what goes, what stays, what is recorded, and what a second run does."""
+"""Disposal: what goes, what stays, what is recorded, what keeps it, and what a second run does."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from lab.processes import callvault_here
-from tests.seals.small import SmallArchive
+import pytest
+
+from archive import layout
+from archive.decisions import new_id, put_decision
+from archive.records import Decision
+from archive.stores.store import Store
+from config.settings import load_settings
+from lab.clock import Clock, SkewedServer
+from lab.processes import callvault_here, run_callvault
+from tests.disposal.conftest import FIRST_DAYS
+from tests.seals.small import SmallArchive, ago
 from tests.seals.test_same_verdict import by_script
+from text.times import format_instant, utc_now
+from workers.disposal.report import Report
 from workers.disposal.run import Disposer
+from workers.keys import DISPOSED_TODAY, UNSEALED
+from workers.recordings.writing import sole_writer
 from workers.runtime import Runtime
+
+YEARS = 3 * 365 * 86_400
+
+
+class Watched:
+    """A store that calls a function before each request that may change it, or before every request."""
+
+    def __init__(self, store: Store, before: Callable[[str, tuple[Any, ...]], None]) -> None:
+        self._store = store
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in ("put", "stat", "read", "list", "erase", "locked_until"):
+            return found
+
+        def asked(*arguments: Any, **named: Any) -> Any:
+            self._before(name, arguments)
+            return found(*arguments, **named)
+
+        return asked
 
 
 def names_of(small: SmallArchive, folder: str) -> set[str]:
@@ -16,20 +56,303 @@ def names_of(small: SmallArchive, folder: str) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
+def why_left(report: Report) -> dict[str, str]:
+    return {one.recording_id: one.kind for one in report.left}
+
+
+def verified(environment: dict[str, str]) -> dict[str, Any]:
+    code, out = callvault_here(["verify", "--seals", "--json"], environment)
+    found: dict[str, Any] = json.loads(out)
+    assert (code, found["problems"]) == (0, []), found["problems"]
+    return found
+
+
+def hold(runtime: Runtime, recording_id: str) -> None:
+    made = Decision(
+        id=new_id(), decision="hold", scope="recording", subject=recording_id, why="case 17", by="Ann", at="2026-01-01"
+    )
+    put_decision(runtime.archive, made)
+
+
 async def test_what_is_past_its_term_goes_and_stays_on_record(
     runtime: Runtime, small: SmallArchive, environment: dict[str, str]
 ) -> None:
     report = await Disposer(runtime).run()
-    assert (report.stopped, report.stop, report.left) == (None, None, [])
-    assert len(report.gone) == 8
-    assert names_of(small, small.folder(5, "5-one")) == {"recording.json", "deleted.json", "disposed/00000001.json"}
-    record = small.read(small.folder(5, "5-one") + "disposed/00000001.json")
+    assert (report.stopped, report.stop, report.left, len(report.gone)) == (None, None, [], 8)
+    folder = small.folder(5, "5-one")
+    assert names_of(small, folder) == {"recording.json", "deleted.json", "disposed/00000001.json"}
+    record = small.read(folder + "disposed/00000001.json")
     assert (record["rule"], record["rules_number"], record["goes"]) == ("default", 1, ["audio", "transcripts"])
-    code, out = callvault_here(["verify", "--seals", "--json"], environment)
-    verified = json.loads(out)
-    assert (code, verified["problems"]) == (0, [])
-    (line,) = verified["disposed"]
+    (line,) = verified(environment)["disposed"]
     assert (line["rule"], line["rules_number"], line["recordings"], line["objects"]) == ("default", 1, 8, 16)
     assert by_script(small.root) == (0, set())
     again = await Disposer(runtime).run()
     assert (again.gone, again.left, again.stopped) == ([], [], None)
+    code, out = callvault_here(["find", "--state", "disposed", "--json"], environment)
+    assert (code, {json.loads(line)["state"] for line in out.splitlines()}, len(out.splitlines())) == (
+        0,
+        {"disposed"},
+        8,
+    )
+    told = run_callvault(["get", "5-one"], environment)
+    assert (told.returncode, "was disposed of under retention rule default of applied rules 1" in told.stderr) == (
+        1,
+        True,
+    )
+
+
+async def test_parts_go_at_their_own_ends_and_the_last_one_leaves_only_hashes(
+    runtime: Runtime, small: SmallArchive, environment: dict[str, str], async_redis: Any
+) -> None:
+    audio = {"name": "audio", "channels": 1, "keep": "1 day", "goes": "audio", "stays": "hashes"}
+    words = {"name": "default", "keep": "100 years", "stays": "hashes"}
+    small.rules(1, rules=[audio, words])
+    assert len((await Disposer(runtime).run()).gone) == 8
+    folder = small.folder(5, "5-one")
+    kept = {"recording.json", "deleted.json", "disposed/00000001.json"}
+    assert names_of(small, folder) == {*kept, "transcriptions/first.json"}
+    small.rules(2, rules=[audio, words | {"keep": "2 days"}])
+    await async_redis.delete(DISPOSED_TODAY + utc_now().date().isoformat())  # on another day
+    assert len((await Disposer(runtime).run()).gone) == 8
+    assert names_of(small, folder) == {"deleted.json", "disposed/00000001.json", "erased.json"}
+    assert small.read(folder + "erased.json")["rules_number"] == 2
+    rules = {(line["rule"], line["rules_number"]) for line in verified(environment)["disposed"]}
+    assert rules == {("audio", 1), ("default", 2)}
+    assert by_script(small.root) == (0, set())
+
+
+async def test_whatever_keeps_a_recording_keeps_it_and_is_reported_once(
+    runtime: Runtime, small: SmallArchive, environment: dict[str, str], async_redis: Any
+) -> None:
+    hold(runtime, "11-one")
+    small.remove(small.folder(9, "9-one") + "deleted.json")
+    damage: dict[str, Any] = {
+        "schema": "callvault.damage/1",
+        "key": small.folder(9, "9-two") + "audio.wav",
+        "number": 1,
+        "state": "damaged",
+    }
+    small.write(layout.damage_key(damage["key"], 1), damage | {"what": "x", "found_by": "verify", "at": "x"})
+    small.write(small.folder(7, "7-one") + "audio.wav", b"other bytes, of another length")
+    small.transcription(7, "7-two", "late", utc_now())
+    custom = small.folder(5, "5-one")
+    record = small.read(custom + "recording.json")
+    async with sole_writer(async_redis, "5-two"):
+        report = await Disposer(runtime).run()
+    expected = {"11-one": "held", "9-one": "original", "9-two": "damaged", "7-one": "damaged", "7-two": "not-sealed"}
+    assert why_left(report) == expected | {"5-two": "busy"}
+    assert {one.recording_id for one in report.gone} == {"11-two", "5-one"}
+    assert record["objects"][0]["key"].endswith("audio.wav")
+    for days, name in ((11, "11-one"), (9, "9-one"), (9, "9-two"), (7, "7-one"), (7, "7-two"), (5, "5-two")):
+        assert not any(one.startswith(("disposed", "erased")) for one in names_of(small, small.folder(days, name))), (
+            name
+        )
+    alerts = [json.loads(one) for one in await async_redis.lrange("callvault:alerts", 0, -1)]
+    kinds = sorted(one["group"] for one in alerts if one["kind"] == "disposal-kept")
+    assert kinds == ["damaged", "original"]
+    await Disposer(runtime).run()
+    assert len(await async_redis.lrange("callvault:alerts", 0, -1)) == len(alerts), "said once"
+    code, out = callvault_here(["retention", "dispose", "--dry-run", "--json"], environment)
+    assert json.loads(out)["stopped"] is None
+    assert (code, {one["recording_id"] for one in json.loads(out)["kept"]}) == (0, {*expected})
+
+
+@pytest.mark.parametrize("what", ["hold", "rules", "pause", "unreadable rules"])
+async def test_what_comes_in_the_middle_of_a_run_counts_from_the_next_recording_on(
+    what: str, runtime: Runtime, small: SmallArchive, environment: dict[str, str]
+) -> None:
+    began: list[str] = []
+
+    def change(name: str, arguments: tuple[Any, ...]) -> None:
+        if name != "erase" or began:
+            return
+        began.append(str(arguments[0]))
+        if what == "hold":
+            for name in ("7-one", "5-one", "5-two"):
+                hold(runtime, name)
+        elif what == "rules":
+            small.rules(2, rules=[{"name": "default", "keep": "50 years"}])
+        elif what == "unreadable rules":
+            small.write(layout.retention_key(2), b"{")
+        else:
+            fields = {"scope": "everything", "subject": "", "why": "move", "by": "Ann", "at": "2026-01-01T00:00:00Z"}
+            decision = {"schema": "callvault.decision/2", "id": "p", "decision": "hold", "lifts": [], "findings": []}
+            small.write("decisions/everything/p.json", decision | fields)
+
+    runtime.archive.store = Watched(runtime.archive.store, change)
+    report = await Disposer(runtime).run()
+    gone = {one.recording_id for one in report.gone}
+    of_the_first_day = {f"{FIRST_DAYS[0]}-one", f"{FIRST_DAYS[0]}-two"}
+    if what == "hold":
+        assert (gone & {"7-one", "5-one", "5-two"}, report.stopped) == (set(), None)
+        assert gone >= {"7-two", *of_the_first_day}
+    else:
+        assert gone <= of_the_first_day and gone, gone
+        assert report.stopped is not None or set(why_left(report).values()) == {"rules"}
+    if what == "unreadable rules":
+        small.remove(layout.retention_key(2))
+    verified(environment)
+
+
+class Killed(Exception):
+    """The process is killed: none of its requests reaches the store any more."""
+
+
+@pytest.mark.parametrize("stays", ["metadata", "hashes"])
+async def test_a_run_that_is_killed_at_any_request_is_finished_by_the_next(
+    stays: str,
+    runtime: Runtime,
+    small: SmallArchive,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    tmp_path: Path,
+) -> None:
+    small.rules(1, rules=[{"name": "default", "keep": "1 day", "stays": stays}])
+    for days in FIRST_DAYS:
+        for name in ("one", "two"):
+            if (days, name) != (5, "one"):
+                small.remove(small.folder(days, f"{days}-{name}") + "deleted.json")
+    before = tmp_path / "before"
+    shutil.copytree(small.root, before)
+    store, asked = runtime.archive.store, list[str]()
+    runtime.archive.store = Watched(store, lambda name, _: asked.append(name))
+    await Disposer(runtime).run()
+    wanted = names_of(small, small.folder(5, "5-one"))
+    first = asked.index("put")
+    for step in range(first, len(asked)):
+        shutil.rmtree(small.root)
+        shutil.copytree(before, small.root)
+        redis.flushall()
+        left = [step]
+
+        def kill(name: str, _: tuple[Any, ...], left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+
+        runtime.archive.store = Watched(store, kill)
+        with pytest.raises(Killed):
+            await Disposer(runtime).run()
+        await async_redis.delete(UNSEALED)
+        runtime.archive.store = store
+        report = await Disposer(runtime).run()
+        assert names_of(small, small.folder(5, "5-one")) == wanted, step
+        assert set(why_left(report).values()) <= {"original"}, step
+        assert await async_redis.zscore(UNSEALED, ago(5).isoformat()) is not None, "its day gets a seal"
+    verified(environment)
+
+
+async def test_two_at_once_dispose_of_each_recording_once(runtime: Runtime, small: SmallArchive) -> None:
+    import asyncio
+
+    both = await asyncio.gather(Disposer(runtime).run(), Disposer(runtime).run(), return_exceptions=True)
+    gone = [one.recording_id for report in both if isinstance(report, Report) for one in report.gone]
+    assert sorted(gone) == sorted(f"{days}-{name}" for days in FIRST_DAYS for name in ("one", "two"))
+
+
+async def test_more_than_a_share_waits_for_the_approval_of_exactly_that(
+    runtime: Runtime, small: SmallArchive, environment: dict[str, str], async_redis: Any
+) -> None:
+    for number in range(6):
+        folder = small.recording(5, f"more-{number}")
+        small.receipt(folder, utc_now())
+    small.seal(5)
+    disposer = Disposer(runtime)
+    report = await disposer.run()
+    assert report.stop is not None
+    assert (report.gone, report.past_term, report.stop.most) == ([], 14, 10)
+    code, out = callvault_here(["status", "--json"], environment)
+    assert "disposal-stopped" in {one["kind"] for one in json.loads(out)["conditions"]}, code
+    assert (await disposer.run()).stop == report.stop, "the same stop, not another one each minute"
+    refused = run_callvault(["retention", "approve", "--why", "x"], environment, stdin="n\n")
+    assert (refused.returncode, (await disposer.run()).gone) == (1, [])
+    small.rules(2)
+    other = await disposer.run()
+    assert other.stop is not None and other.stop.id != report.stop.id, "other rules need another approval"
+    code, out = callvault_here(["retention", "approve", "--why", "checked with legal", "--yes", "--json"], environment)
+    assert (code, json.loads(out)["recordings"]) == (0, 14)
+    done = await disposer.run()
+    assert (done.stop, len(done.gone)) == (None, 14)
+    assert verified(environment)["disposed_recordings"] == 14
+    code, out = callvault_here(["status", "--json"], environment)
+    assert "disposal-stopped" not in {one["kind"] for one in json.loads(out)["conditions"]}
+
+
+def test_a_clock_that_is_ahead_by_years_disposes_of_nothing(
+    small: SmallArchive, environment: dict[str, str], tmp_path: Path
+) -> None:
+    small.rules(1, rules=[{"name": "default", "keep": "2 years"}])
+    command = ["retention", "dispose", "--yes", "--json"]
+    clock = Clock(tmp_path, "machine", YEARS)
+    alone = run_callvault(command, environment | clock.environment)
+    assert (alone.returncode, json.loads(alone.stdout)["disposed"]) == (1, [])
+    assert "the clocks of this machine and of Redis differ" in json.loads(alone.stdout)["stopped"]
+    server = SkewedServer(tmp_path / "redis", clock)
+    server.start()
+    try:
+        both = run_callvault(command, environment | clock.environment | {"REDIS_URL": server.url})
+    finally:
+        server.stop()
+    assert (both.returncode, json.loads(both.stdout)["disposed"]) == (1, [])
+    assert "the clocks of this machine and of Telnyx differ" in json.loads(both.stdout)["stopped"]
+    assert (small.root / small.folder(5, "5-one") / "audio.wav").exists()
+
+
+async def test_the_hours_and_the_right_to_sign_are_asked_first(
+    runtime: Runtime, small: SmallArchive, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour = utc_now().hour
+    monkeypatch.setenv("CALLVAULT_DISPOSE_HOURS", f"{(hour + 2) % 24}-{(hour + 3) % 24}")
+    outside = await Disposer(replace(runtime, settings=load_settings())).run()
+    assert outside.stopped is not None and "CALLVAULT_DISPOSE_HOURS" in outside.stopped
+    monkeypatch.delenv("CALLVAULT_DISPOSE_HOURS")
+    small.write(layout.seal_key(small.sequence, "sig"), b"x")
+    unsigned = await Disposer(runtime).run()
+    assert unsigned.stopped is not None and "set CALLVAULT_SEAL_KEY for this process too" in unsigned.stopped
+    assert (small.root / small.folder(5, "5-one") / "audio.wav").exists()
+
+
+async def test_a_certificate_agrees_with_the_records_and_is_signed_as_seals_are(
+    runtime: Runtime, small: SmallArchive, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
+    monkeypatch.setenv("CALLVAULT_SEAL_KEY", str(key))
+    report = await Disposer(replace(runtime, settings=load_settings())).run()
+    assert len(report.gone) == 8
+    small.erase(small.folder(5, "5-one"))  # a person's erasure, which is no disposal
+    small.seal(9)
+    out = tmp_path / "q4.pdf"
+    with_key = environment | {"CALLVAULT_SEAL_KEY": str(key)}
+    code, printed = callvault_here(["retention", "certificate", "--out", str(out), "--by", "Ann", "--json"], with_key)
+    made, facts = json.loads(printed), json.loads(out.with_suffix(".json").read_bytes())
+    assert (code, made["problems"]) == (0, []), made
+    assert (made["recordings"], made["objects"], made["bytes"]) == (8, 16, sum(one.size_bytes for one in report.gone))
+    assert made["sums"] == [
+        {"rule": "default", "rules_number": 1, "recordings": 8, "objects": 16, "bytes": made["bytes"]}
+    ]
+    rows = {one["recording_id"]: one for one in facts["destroyed"]}
+    for name, row in rows.items():
+        record = small.read(row["record"])
+        assert (row["objects"], row["is_signed"]) == (record["objects"], True)
+        assert small.sha256(row["record"]) == row["record_sha256"], name
+    assert rows["9-one"]["seal"] == small.sequence and rows["7-one"]["seal"] is None
+    assert out.read_bytes().startswith(b"%PDF")
+    signers = tmp_path / "signers"
+    signers.write_text(f"callvault {(tmp_path / 'key.pub').read_text()}")
+    for path in (out, out.with_suffix(".json")):
+        check = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", "callvault", "-n", "callvault-seal"]
+        check += ["-s", f"{path}.sig"]
+        subprocess.run(check, input=path.read_bytes(), check=True, timeout=30, capture_output=True)
+    forged = small.folder(7, "7-two") + "disposed/00000001.json"
+    small.write(forged, small.read(forged) | {"why": "another"})
+    code, printed = callvault_here(["retention", "certificate", "--out", str(out), "--force", "--json"], with_key)
+    named = json.loads(printed)
+    assert (code, named["recordings"], len(named["problems"])) == (1, 7, 1)
+    since = (utc_now().date()).isoformat()
+    again = callvault_here(
+        ["retention", "certificate", "--since", since, "--out", str(tmp_path / "d"), "--json"], with_key
+    )
+    assert again[0] == 1 and (tmp_path / "d.pdf").exists()
+    assert format_instant(utc_now())[:10] == json.loads(again[1])["since"]

@@ -27,7 +27,7 @@ class Gone(msgspec.Struct, frozen=True):
         rule: the rule, and rules_number: of the applied rules that have it.
         goes: the parts.
         keeps_record: whether the commit record stays.
-        objects: how many; `size_bytes`: of all of them; both 0 in a dry run.
+        objects: how many; `size_bytes`: of all of them.
     """
 
     recording_id: str

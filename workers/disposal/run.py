@@ -10,19 +10,21 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from functools import partial
 
 from archive import layout
-from archive.access import new_line
+from archive.access import AccessLine, new_line
 from archive.archive import Archive
-from archive.dispose import Done, Due, Locked, NotSealed, dispose
+from archive.dispose import Done, Due, Locked, NotSealed, dispose, prepare
 from archive.proof import Damaged
-from archive.records import AppliedRules, UnreadableRecord, WrongObject
+from archive.records import AppliedRules, ErasedObject, UnreadableRecord, WrongObject
 from archive.signatures import SealKeys
 from archive.stores.store import StoreError, StoreRefused
 from process.logs import get_logger
 from text.errors import UserError
+from text.one_line import one_line
 from text.times import utc_now
 from workers.access.log import AccessLog, NotWritten
 from workers.catalogue.forget import assert_can_forget, forget_disposed
@@ -106,7 +108,7 @@ class Disposer:
             rules_number=applied[-1].number,
             today=utc_now().date(),
         )
-        if report.stop is not None:
+        if report.stop is not None and not self._is_dry:
             return
         for day in days:
             await self._dispose_of_day(day, under(applied, self._runtime.chain.of_day(day.day)), report)
@@ -203,18 +205,18 @@ class Disposer:
             report.left.append(Left(recording_id, "damaged", f"{error}; run `callvault verify --seals`"))
 
     async def _go(self, candidate: Candidate, due: Due, day: Day) -> Gone:
-        recording_id = layout.recording_id_of(candidate.folder)
+        runtime, recording_id = self._runtime, layout.recording_id_of(candidate.folder)
+        prepared = await runtime.in_thread(prepare, runtime.archive, candidate.folder, due, day.sealed)
+        await runtime.in_thread(_refuse_locked, runtime.archive, [*prepared.rows])
         if self._is_dry:
-            return _gone(recording_id, due, Done({}, []))
-        await self._write_line(recording_id, due)
-        await count_disposed(self._runtime.redis, utc_now().date())
+            return _gone(recording_id, due, [*prepared.rows.values()])
+        line = await self._write_line(recording_id, due)
         loop = asyncio.get_running_loop()
 
-        def last_question(keys: Iterable[str]) -> None:
-            """In the last moment: the locks of what goes, then everything again, and all of it within seconds."""
-            _refuse_locked(self._runtime.archive, keys)
+        def last_question() -> None:
+            """Everything once more, since hashing may take minutes; and the answers must be seconds old."""
             began = moment()
-            asking = ask_anew(self._runtime, self._clock, candidate.folder, due)
+            asking = ask_anew(runtime, self._clock, candidate.folder, due)
             asyncio.run_coroutine_threadsafe(asking, loop).result()
             try:
                 assert_fresh(began)
@@ -223,27 +225,31 @@ class Disposer:
 
         work = partial(dispose, ask=last_question, keys=self._keys)
         try:
-            done: Done = await self._runtime.in_thread(
-                work, self._runtime.archive, candidate.folder, due, day.sealed, self._by
-            )
+            done: Done = await runtime.in_thread(work, runtime.archive, prepared, due, self._by)
         except StoreRefused as error:
-            await self._refused(recording_id, error)
+            await self._refused(recording_id, line, error)
             raise Stopped(f"the store refuses to delete: {error}") from None
+        except Exception as error:
+            await self._write_failed(line, error)
+            raise
         for key, record in done.records.items():
-            await self._runtime.announce(key, record)
-        self._runtime.history.add("disposed")
-        self._runtime.history.add("disposed_bytes", sum(one.size for one in done.objects))
+            await runtime.announce(key, record)
+        if due is candidate.due[0]:
+            await count_disposed(runtime.redis, utc_now().date())
+        runtime.history.add("disposed")
+        runtime.history.add("disposed_bytes", sum(one.size for one in done.objects))
         log.info(
             "disposed of", recording_id=recording_id, rule=due.rule, rules=due.rules_number, goes=" ".join(due.goes)
         )
-        return _gone(recording_id, due, done)
+        return _gone(recording_id, due, done.objects)
 
-    async def _refused(self, recording_id: str, error: StoreRefused) -> None:
+    async def _refused(self, recording_id: str, line: AccessLine, error: StoreRefused) -> None:
+        await self._write_failed(line, error)
         text = f"The store refuses to delete objects of recording {recording_id}, which is past its term: {error}."
         advice = "Give this process credentials that may delete (`CALLVAULT_DISPOSE_CREDENTIALS`); it then continues by itself."
         await self._runtime.alerts.send("disposal-stopped", "store", text, advice)
 
-    async def _write_line(self, recording_id: str, due: Due) -> None:
+    async def _write_line(self, recording_id: str, due: Due) -> AccessLine:
         why = f"rule {due.rule} of applied rules {due.rules_number}: {due.why}"
         how = "worker" if self._keeps_hours else "command"
         line = new_line("dispose", self._by, how, socket.gethostname(), [recording_id], why=why)
@@ -251,6 +257,15 @@ class Disposer:
             await self._log.write(line)
         except NotWritten as error:
             raise Stopped(str(error)) from None
+        return line
+
+    async def _write_failed(self, line: AccessLine, error: Exception) -> None:
+        """Say in the access log that a disposal was not done, or not to its end; the first line stands in any case."""
+        failed = new_line(
+            "failed", line.who, line.how, line.address, line.recordings, of=line.id, error=one_line(error)
+        )
+        with suppress(NotWritten):
+            await self._log.write(failed)
 
     async def _assert_can_record(self, now: float) -> None:
         """Check that this process can leave all the evidence that a disposal needs."""
@@ -328,6 +343,6 @@ def _refuse_locked(archive: Archive, keys: Iterable[str]) -> None:
             raise Locked(key, until)
 
 
-def _gone(recording_id: str, due: Due, done: Done) -> Gone:
-    size = sum(one.size for one in done.objects)
-    return Gone(recording_id, due.rule, due.rules_number, due.goes, due.keeps_record, len(done.objects), size)
+def _gone(recording_id: str, due: Due, objects: Sequence[ErasedObject]) -> Gone:
+    size = sum(one.size for one in objects)
+    return Gone(recording_id, due.rule, due.rules_number, due.goes, due.keeps_record, len(objects), size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import sys
 from datetime import date
 
 import msgspec
@@ -70,7 +71,9 @@ async def read_stop(redis: AsyncRedis) -> Stop | None:
 
 
 def most_in_a_day(percent: float, recordings: int) -> int:
-    """How many recordings may be disposed of in a day without an approval."""
+    """How many recordings may be disposed of in a day without an approval; with 100 percent, any number."""
+    if percent >= 100:
+        return sys.maxsize
     return max(LEAST_RECORDINGS, math.floor(recordings * percent / 100))
 
 
@@ -113,7 +116,7 @@ async def _remember(redis: AsyncRedis, stop: Stop) -> None:
 
 
 async def count_disposed(redis: AsyncRedis, today: date) -> None:
-    """Count a recording of which something is about to be disposed of.
+    """Count a recording of which something was disposed of.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
