@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -113,45 +114,36 @@ def call_end(
     return max(known), f"the latest known time of the recording, because {why}"
 
 
+@lru_cache(4096)
 def fit_of(rule: RetentionRule, facts: Facts) -> tuple[Fit, tuple[str, ...]]:
     """Whether a rule matches a recording; the default matches all.
 
     Returns:
         The answer; and if the record does not say enough, which of its fields are missing.
     """
-    answers = {
-        "connection_id": _is_among(facts.connection_id, rule.connections),
-        "from, to": _has_number(facts.parties, rule.numbers),
-        "direction": _is_among(facts.direction, [rule.direction] if rule.direction else ()),
-        "tags": _has_tag(facts.tags, rule.tags),
-        "channels": _is_among(facts.channels, () if rule.channels is None else [rule.channels]),
-        "source": _is_among(facts.source, rule.sources),
-    }
-    if False in answers.values():
-        return "does not match", ()
-    missing = tuple(name for name, answer in answers.items() if answer is None)
-    return ("may match" if missing else "matches"), missing
+    missing = []
+    for field, is_asked, answer in _CONDITIONS:
+        if is_asked(rule):
+            match answer(rule, facts):
+                case False:
+                    return "does not match", ()
+                case None:
+                    missing.append(field)
+    return ("may match" if missing else "matches"), tuple(missing)
 
 
-def _is_among(value: object, wanted: Iterable[object]) -> bool | None:
-    """Whether a value is one of those that are wanted; True if any is, None if the value is not known."""
-    wanted = tuple(wanted)
-    if not wanted:
-        return True
+def _is_among(value: object, wanted: Container[object]) -> bool | None:
+    """Whether a value is one of those that are wanted; None if the value is not known."""
     return None if value is None else value in wanted
 
 
-def _has_tag(tags: tuple[str, ...] | None, wanted: tuple[str, ...]) -> bool | None:
-    if not wanted:
-        return True
-    return None if tags is None else bool(set(tags).intersection(wanted))
+def _has_tag(rule: RetentionRule, facts: Facts) -> bool | None:
+    return None if facts.tags is None else not set(facts.tags).isdisjoint(rule.tags)
 
 
-def _has_number(parties: tuple[str | None, ...], wanted: tuple[str, ...]) -> bool | None:
+def _has_number(rule: RetentionRule, facts: Facts) -> bool | None:
     """Whether one of the parties is one of the numbers. A number without its country may be any."""
-    if not wanted:
-        return True
-    answers = [None if party is None else _is_number(party, number) for party in parties for number in wanted]
+    answers = [None if party is None else _is_number(party, one) for party in facts.parties for one in rule.numbers]
     return True if True in answers else None if None in answers else False
 
 
@@ -159,8 +151,23 @@ def _is_number(party: str, wanted: str) -> bool | None:
     if "@" in wanted:
         address = address_of(party)
         return address.endswith(wanted) if wanted.startswith("@") else address == wanted
-    digits = digits_of(party)
+    digits = _digits_of(party)
     if digits.startswith("0"):
         return None
     begins = wanted.removeprefix("+").removesuffix("*")
     return digits.startswith(begins) if wanted.endswith("*") else digits == begins
+
+
+_digits_of = lru_cache(8192)(digits_of)
+
+# THE table of conditions: the field of the commit record, whether a rule asks for it, and whether a recording fulfils it.
+_CONDITIONS: tuple[
+    tuple[str, Callable[[RetentionRule], object], Callable[[RetentionRule, Facts], bool | None]], ...
+] = (
+    ("connection_id", lambda rule: rule.connections, lambda rule, one: _is_among(one.connection_id, rule.connections)),
+    ("from, to", lambda rule: rule.numbers, _has_number),
+    ("direction", lambda rule: rule.direction, lambda rule, one: _is_among(one.direction, (rule.direction,))),
+    ("tags", lambda rule: rule.tags, _has_tag),
+    ("channels", lambda rule: rule.channels, lambda rule, one: _is_among(one.channels, (rule.channels,))),
+    ("source", lambda rule: rule.sources, lambda rule, one: _is_among(one.source, rule.sources)),
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from cli.disposal import approve, certificate, dispose
 from cli.interrupt import stands
 from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
 from cli.usage import group
+from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.times import format_duration, utc_now
 from text.user import user_name
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from workers.retention.apply import Difference
     from workers.retention.file import RulesFile
+    from workers.retention.survey import Surveyed
 
+_SAY_EVERY_SECONDS = 5
 _SOON = timedelta(days=31)  # the locks of recordings that may go by then are looked at
 
 command = group(
@@ -72,7 +76,7 @@ def show_plan(
         up_to_date(settings, catalogue, archive)
         has_locks = not settings.archive_address.startswith("file:")
         rows = survey(catalogue.path, archive, planned, locks_until=now + _SOON if has_locks else None)
-        plan = make_plan(rows, planned, now, by_day=day)
+        plan = make_plan(_watched(rows), planned, now, by_day=day)
         as_of = catalogue.state(AS_OF)
     is_in_force = planned == in_force
     if json:
@@ -234,4 +238,14 @@ def _difference(settings: Settings, in_force: Sequence[AppliedRules], new: Appli
     both = [*in_force, new]
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
-        return difference(survey(catalogue.path, archive, in_force, both), grace_over(both))
+        return difference(_watched(survey(catalogue.path, archive, in_force, both)), grace_over(both))
+
+
+def _watched(rows: Iterable[Surveyed]) -> Iterator[Surveyed]:
+    """The same rows, with a line on standard error every few seconds: a rule may need each commit record."""
+    said_at = time.monotonic()
+    for number, one in enumerate(rows, 1):
+        if time.monotonic() - said_at > _SAY_EVERY_SECONDS:
+            said_at = time.monotonic()
+            sys.stderr.write(f"looked at {many(number, 'recording')} so far\n")
+        yield one

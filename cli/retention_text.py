@@ -157,8 +157,8 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
         _line(f"{' and '.join(one.kept_for_ever)}: kept for ever; {_why_for_ever(one)}")
     _write_rules(one)
     for hold in one.holds:
-        what = "a hold on it" if hold.scope == "recording" else f"a hold on connection {hold.subject}"
-        _line(f"kept by {what}, whatever the rules say: {printable(str(hold))}")
+        about = "it" if hold.scope == "recording" else f"{hold.scope} {hold.subject}"
+        _line(f"kept by a hold on {about}, whatever the rules say: {printable(str(hold))}")
     if one.is_in_custom_storage:
         _line("kept by its place: the audio lies in custom storage, where Callvault deletes nothing")
     for lock in one.locks:
