@@ -31,7 +31,7 @@ _WHY = {
     "name": "why",
     "in": "query",
     "description": "the reason, for the access log; CALLVAULT_ASK_WHY may ask for one",
-    "schema": {"type": "string", "maxLength": 200},
+    "schema": {"type": "string"},
     "example": "ticket 17",
 }
 _HEADERS = {
