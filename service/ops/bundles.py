@@ -106,7 +106,7 @@ async def ready(ops: Ops, export_id: str) -> tuple[Export, End]:
     """
     exports = await ops.exports()
     found = await asyncio.to_thread(exports.read, export_id)
-    if found is None:
+    if found is None or found.request is None:
         raise Refused(404, "this export is not there any more: it was removed after its end, or by a person")
     if found.is_over:
         raise Refused(410, "this export has ended; ask for a new one")

@@ -110,16 +110,18 @@ async def look(ops: Ops, request: Request) -> ShownExports:
     """
     exports = await ops.exports()
     found = [one for one in await asyncio.to_thread(exports.all) if not one.is_over]
-    shown = [_shown(one, None if one.end else await read_progress(ops.redis, one.id)) for one in found]
+    shown = [
+        _shown(one, one.request, None if one.end else await read_progress(ops.redis, one.id))
+        for one in found
+        if one.request is not None  # else its removal has begun
+    ]
     if view_of(request).masks_all:
         shown = [msgspec.structs.replace(one, query=masked_parties(one.query)) for one in shown]
     return ShownExports(shown, any(one.state in ("waiting", "working") for one in shown))
 
 
-def _shown(export: Export, progress: Progress | None) -> ShownExport:
-    asked_for, end = export.request, export.end
-    if asked_for is None:  # its removal has begun
-        asked_for = Asked(export.id, "", "", "", "", 0, 0, [], 0)
+def _shown(export: Export, asked_for: Asked, progress: Progress | None) -> ShownExport:
+    end = export.end
     about = ShownExport(
         id=export.id,
         state="waiting" if progress is None else "working",
@@ -176,7 +178,7 @@ async def ask(ops: Ops, request: Request) -> Response:
     now = utc_now()
     asked_for = Asked(
         id=new_id(now),
-        archive_id=ops.runtime.archive.identity.id,
+        archive_id=exports.archive_id,
         at=format_instant(now),
         by=person.name,
         query=form.get("search", "").strip(),
@@ -284,5 +286,5 @@ async def remove(ops: Ops, form: dict[str, str]) -> str:
     exports = await ops.exports()
     if await asyncio.to_thread(exports.read, form["id"]) is None:
         raise UserError(f"export {form['id']} is not there")
-    await asyncio.to_thread(exports.revoke, form["id"], form["by"])
+    await asyncio.to_thread(exports.revoke, form["id"], form["by"])  # whoever makes it stops too
     return f"Export {form['id']} is removed, and its addresses have ended"

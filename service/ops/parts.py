@@ -145,7 +145,7 @@ class Ops:
         """
         async with self._opening_exports:
             if self._exports is None:
-                self._exports = await asyncio.to_thread(open_exports, self.settings)
+                self._exports = await asyncio.to_thread(open_exports, self.settings, self.runtime.archive)
         return self._exports
 
     def changed(self) -> None:

@@ -20,8 +20,9 @@ import msgspec
 import pyrage
 import pytest
 
+from archive.archive import Archive
 from archive.source import Source
-from archive.stores.store import StoreError, StoreRefused
+from archive.stores.store import StoreError, StoreRefused, open_store
 from lab.processes import receiver
 from lab.worker import own_runtime, settings_of
 from tests.seals.small import SmallArchive
@@ -40,6 +41,11 @@ from workers.runtime import Runtime
 DAY = "state:archived"  # eight recordings
 
 
+def opened(settings: dict[str, str], root: Path) -> Exports:
+    """The place of exports, as processes with these settings open it for the archive in a folder."""
+    return open_exports(settings_of(settings), Archive(open_store(root.as_uri())))
+
+
 @dataclass
 class Site:
     """A receiver on a small archive, and what its worker would run with."""
@@ -51,7 +57,7 @@ class Site:
 
     @property
     def exports(self) -> Exports:
-        return open_exports(settings_of(self.settings))
+        return opened(self.settings, self.small.root)
 
     @property
     def folder(self) -> Path:
@@ -205,6 +211,24 @@ async def test_a_cancelled_export_is_stopped_and_leaves_no_bundle(site: Site, mo
         assert "has ended already" in site.change("cancel", one["id"], 400).text
 
 
+async def test_an_export_that_is_removed_while_it_is_made_leaves_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.ask(search=DAY)
+    (one,) = site.shown()
+    put = Exports.put_bundle
+
+    def removed(exports: Exports, export_id: str, source: Source, *, is_encrypted: bool) -> str:
+        site.change("remove", one["id"])
+        keep._clean(exports)
+        return put(exports, export_id, source, is_encrypted=is_encrypted)
+
+    monkeypatch.setattr(Exports, "put_bundle", removed)
+    async with site.worker() as runtime:
+        await site.make(runtime)
+    assert [path.name for path in site.folder.rglob("*") if path.is_file()] == ["place.json"]
+
+
 async def test_a_worker_that_stops_ends_at_once_and_the_next_begins_anew(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,14 +324,16 @@ async def test_workers_that_see_another_place_leave_an_export_to_others(site: Si
         site.ask(search=DAY)
 
 
-def test_the_place_of_exports_is_never_in_the_archive(site: Site, tmp_path: Path) -> None:
+def test_the_place_of_exports_is_never_in_the_archive_nor_of_another(site: Site, tmp_path: Path) -> None:
+    def refused(why: str, root: Path = site.small.root, **settings: str) -> None:
+        with pytest.raises(StoreRefused, match=why):
+            opened(site.settings | settings, root)
+
     (tmp_path / "link").symlink_to(site.small.root)
     for url in (f"{site.small.root.as_uri()}/exports", tmp_path.as_uri(), f"{(tmp_path / 'link').as_uri()}/exports"):
-        with pytest.raises(StoreRefused, match="lie in each other"):
-            open_exports(settings_of(site.settings | {"CALLVAULT_EXPORTS_URL": url}))
+        refused("lie in each other", CALLVAULT_EXPORTS_URL=url)
     for archive, url in (("s3://b", "s3://b/exports"), ("s3://b/exports/archive", "s3://b/exports")):
-        with pytest.raises(StoreRefused, match="lie in each other"):
-            open_exports(settings_of(site.settings | {"CALLVAULT_EXPORTS_URL": url, "CALLVAULT_ARCHIVE_URL": archive}))
-    with pytest.raises(StoreRefused, match="does not exist"):
-        open_exports(settings_of(site.settings | {"CALLVAULT_EXPORTS_URL": (tmp_path / "none").as_uri()}))
-    assert (site.exports.known_id(), site.folder.stat().st_mode & 0o077) == (site.exports.known_id(), 0)
+        refused("lie in each other", CALLVAULT_EXPORTS_URL=url, CALLVAULT_ARCHIVE_URL=archive)
+    refused("does not exist", CALLVAULT_EXPORTS_URL=(tmp_path / "none").as_uri())
+    assert site.exports.known_id() == site.exports.known_id() and site.folder.stat().st_mode & 0o077 == 0
+    refused("the exports of another archive lie in", SmallArchive(tmp_path / "other", {"id": "cd" * 16}).root)

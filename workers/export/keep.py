@@ -70,7 +70,7 @@ class Keeper:
         """Look once, unless another worker does; returns for how many seconds there is nothing to do."""
         runtime = self._runtime
         if self._exports is None:
-            self._exports = await runtime.in_thread(open_exports, runtime.settings)
+            self._exports = await runtime.in_thread(open_exports, runtime.settings, runtime.archive)
         self.place = await runtime.in_thread(self._exports.known_id)
         look = partial(look_after, runtime, self._exports)
         return await take_turn(runtime.redis, f"{TURN}keep_exports:{self.place}", _EVERY_SECONDS, look)

@@ -95,7 +95,7 @@ async def make_export(runtime: Runtime, request: ExportRequest) -> None:
         raise await again_in(runtime.redis, _FULL_SECONDS)
     _running.add(request.export_id)
     try:
-        exports = await runtime.in_thread(open_exports, runtime.settings)
+        exports = await runtime.in_thread(open_exports, runtime.settings, runtime.archive)
         if await runtime.in_thread(exports.known_id) != request.place:
             log.info("export waits for a worker that sees its place", export=request.export_id)
             raise await again_in(runtime.redis, _ELSEWHERE_SECONDS)
@@ -138,7 +138,7 @@ async def _watch(runtime: Runtime, making: _Making) -> None:
         with suppress(RedisError, OSError):
             await runtime.redis.set(key, msgspec.json.encode(making.progress), ex=_PROGRESS_KEPT_SECONDS)
         with suppress(StoreError):
-            if await runtime.in_thread(making.exports.has_ended, making.request.id):
+            if not await runtime.in_thread(making.exports.is_wanted, making.request.id):
                 making.stop.set()
         await asyncio.sleep(_LOOK_SECONDS)
 
@@ -162,7 +162,7 @@ def _end_of(runtime: Runtime, making: _Making) -> End | None:
         if not _is_full(error):
             raise
         end = _failed(f"the disk of the exports is full: {one_line(error)}")
-    if exports.end(request.id, end):
+    if exports.is_wanted(request.id) and exports.end(request.id, end):
         return end
     if key:
         exports.store.erase(key)  # it was cancelled meanwhile, or another worker was faster

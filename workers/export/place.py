@@ -26,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from archive.ahead import ahead
+from archive.archive import Archive
 from archive.records import UnreadableRecord
 from archive.source import Source
 from archive.stores.store import MIB, KeyExists, Store, StoredObject, StoreOptions, StoreRefused, open_store
@@ -55,9 +56,11 @@ class Place(msgspec.Struct, frozen=True):
 
     Attributes:
         id: random.
+        archive_id: of the archive whose exports lie here.
     """
 
     id: str
+    archive_id: str
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -157,25 +160,31 @@ class Exports:
 
     Args:
         store: of the place.
+        archive_id: of the archive whose exports lie there.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, archive_id: str) -> None:
+        self.store, self.archive_id = store, archive_id
         self._id: str | None = None
 
     def known_id(self) -> str:
         """Which place it is; the first process that asks names it.
 
         Raises:
-            StoreError: the place does not answer, or cannot be written.
+            StoreError: the place does not answer, cannot be written, or belongs to another archive.
         """
         if self._id is None:
             found = self._read(_PLACE, Place)
             if found is None:
-                self._write(_PLACE, Place(secrets.token_hex(8)))
+                self._write(_PLACE, Place(secrets.token_hex(8), self.archive_id))
                 found = self._read(_PLACE, Place)
             if found is None:
                 raise StoreRefused(f"{self.store.url}/{_PLACE}: cannot be read back after it was written")
+            if found.archive_id != self.archive_id:
+                raise StoreRefused(
+                    f"CALLVAULT_EXPORTS_URL: the exports of another archive lie in {self.store.url}; give each archive a "
+                    "place of its own"
+                )
             self._id = found.id
         return self._id
 
@@ -218,9 +227,10 @@ class Exports:
         """Say how an export ended; False: that is said already."""
         return self._write(f"{export_id}/end.json", end)
 
-    def has_ended(self, export_id: str) -> bool:
-        """Whether it is said how an export ended."""
-        return self.store.stat(f"{export_id}/end.json") is not None
+    def is_wanted(self, export_id: str) -> bool:
+        """Whether an export has still to be made: it has not ended, and nobody has removed it."""
+        has, ends = f"{export_id}/request.json", (f"{export_id}/end.json", f"{export_id}/revoked.json")
+        return self.store.stat(has) is not None and all(self.store.stat(key) is None for key in ends)
 
     def revoke(self, export_id: str, by: str) -> None:
         """Have an export removed now."""
@@ -242,11 +252,12 @@ class Exports:
             raise UnreadableRecord(key, f"not a record of an export: {error}") from None
 
 
-def open_exports(settings: Settings) -> Exports:
-    """Open the place of exports of the settings; the folder in the data folder is created.
+def open_exports(settings: Settings, archive: Archive) -> Exports:
+    """Open the place of exports of the settings; the folder in the data folder is created; blocks.
 
     Raises:
-        StoreRefused: it cannot be opened, or lies in the archive.
+        StoreRefused: it cannot be opened, lies in the archive, or belongs to another archive.
+        StoreError: it or the archive does not answer.
     """
     url = settings.exports_address
     if _is_within(url, settings.archive_address) or _is_within(settings.archive_address, url):
@@ -273,7 +284,9 @@ def open_exports(settings: Settings) -> Exports:
         if not folder.is_dir():
             raise StoreRefused(f"{folder}: does not exist; create it, or mount its disk, for the exports of the pages")
         store.create_place()
-    return Exports(store)
+    exports = Exports(store, archive.identity.id)
+    exports.known_id()
+    return exports
 
 
 def _is_within(inner: str, outer: str) -> bool:
