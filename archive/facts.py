@@ -19,6 +19,8 @@ _CHANNELS = {"single": 1, "dual": 2}
 _DIRECTIONS = {"inbound": "inbound", "incoming": "inbound", "outbound": "outbound", "outgoing": "outbound"}
 # Telnyx began in 2009. An earlier time is the zero value of some program.
 _EARLIEST = datetime(2009, 1, 1, tzinfo=UTC)
+_FEWEST_DIGITS = 7  # of a number without its country; fewer are an extension
+UNKNOWN = datetime(2999, 12, 31, tzinfo=UTC)  # when a recording was archived whose record has no time that can be read
 _APART = timedelta(days=1)  # by which the end of a call and `created_at` may differ at most
 
 
@@ -44,8 +46,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 def facts_of(record: CommitRecord) -> Facts:
     """The facts of a commit record."""
-    channels = record.audio.channels or None
-    return facts_of_recording(record.recording, channels, record.audio.duration_ms, record.latest_archived_at)
+    try:
+        archived_at = record.latest_archived_at
+    except ValueError:
+        archived_at = UNKNOWN
+    return facts_of_recording(record.recording, record.audio.channels or None, record.audio.duration_ms, archived_at)
 
 
 def facts_of_recording(
@@ -148,17 +153,29 @@ def _has_number(rule: RetentionRule, facts: Facts) -> bool | None:
 
 
 def _is_number(party: str, wanted: str) -> bool | None:
+    """Whether a party is a number or an address that a rule names; None if it may be that number without its country."""
     if "@" in wanted:
         address = address_of(party)
         return address.endswith(wanted) if wanted.startswith("@") else address == wanted
-    digits = _digits_of(party)
-    if digits.startswith("0"):
-        return None
-    begins = wanted.removeprefix("+").removesuffix("*")
-    return digits.startswith(begins) if wanted.endswith("*") else digits == begins
+    digits, is_international = _digits_of(party)
+    begins, is_whole = wanted.strip("+*"), not wanted.endswith("*")
+
+    def fits(number: str, beginning: str) -> bool:
+        return number == beginning if is_whole else number.startswith(beginning)
+
+    if is_international or len(digits) < _FEWEST_DIGITS:
+        return is_international and fits(digits, begins)
+    if fits(digits, begins) and not digits.startswith("0"):
+        return True  # as Telnyx writes numbers, without the plus
+    national = digits.lstrip("0")
+    return None if any(fits(national, begins[code:]) for code in (1, 2, 3) if not is_whole or begins[code:]) else False
 
 
-_digits_of = lru_cache(8192)(digits_of)
+@lru_cache(8192)
+def _digits_of(party: str) -> tuple[str, bool]:
+    """The digits of a party, and whether they begin with a country; an extension has few digits and no country."""
+    return digits_of(party), address_of(party).startswith(("+", "00"))
+
 
 # THE table of conditions: the field of the commit record, whether a rule asks for it, and whether a recording fulfils it.
 _CONDITIONS: tuple[

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.console import confirmed, print_json
+from cli.console import confirmed, print_json, warn_of
 from cli.disposal import approve, certificate, dispose
 from cli.interrupt import stands
 from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
+from text.printable import printable
 from text.times import format_duration, utc_now
 from text.user import user_name
 
@@ -104,7 +105,11 @@ def explain(recording_id: RecordingId, data: DataFolder = None, json: Json = Fal
     from workers.retention.explain import explained
 
     settings = settings_of(data)
-    wanted = _read_file(settings, None)
+    wanted = None
+    try:
+        wanted = _read_file(settings, None)
+    except UsedWrongly as error:  # it is not in force anyway
+        warn_of(str(error))
     with opened(settings) as (catalogue, archive):
         whole = whole_id(settings, catalogue, archive, recording_id)
         row = look_up(settings, catalogue, archive, whole).row
@@ -157,7 +162,9 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
         if as_json:
             print_json({"is_new": False, "number": last.number, "changes": []})
         else:
-            sys.stdout.write(f"nothing to apply: rules {last.number} say the same (by {last.by}, {last.at[:19]}Z)\n")
+            sys.stdout.write(
+                f"nothing to apply: rules {last.number} say the same (by {printable(last.by)}, {last.at[:19]}Z)\n"
+            )
         return 0
     if as_json and not yes:
         raise UsedWrongly("--yes: missing; --json asks nobody, and the rules of the file are not in force")

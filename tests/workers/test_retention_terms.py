@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archive import layout
 from archive.archive import Archive
@@ -27,6 +29,7 @@ from archive.stores.store import open_store
 from text.periods import parse_period, zone_of
 from text.times import format_instant, parse_instant
 
+KEEPS = ("1 day", "30 days", "6 months", "1 year", "2 years", "forever")
 LONG_AGO = "2010-01-01T00:00:00Z"
 DAY = timedelta(days=1)
 
@@ -143,6 +146,10 @@ CONDITIONS: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
     ({"numbers": ("+4930*",)}, {"from": "00493012345"}, True),
     ({"numbers": ("+4930*",)}, {"from": "+49 (30) 12345"}, True),
     ({"numbers": ("+4930*",)}, {"from": "anonymous"}, False),
+    ({"numbers": ("+4930*",)}, {"from": "493012345"}, True),
+    ({"numbers": ("+493012345",)}, {"from": "493012345"}, True),
+    ({"numbers": ("+1*",)}, {"from": "1001", "to": "+441632960000"}, False),  # an extension, not a number of the USA
+    ({"numbers": ("+4930*",)}, {"from": "0211 123456"}, False),
     ({"numbers": ("ann@pbx.example",)}, {"from": '"Ann" <sip:Ann@PBX.example>'}, True),
     ({"numbers": ("@pbx.example",)}, {"from": "sip:bob@pbx.example"}, True),
     ({"direction": "inbound"}, {"direction": "incoming"}, True),
@@ -173,6 +180,9 @@ def test_a_rule_matches_if_all_of_its_conditions_do(
         ({"connections": ("18",)}, {"connection_id": None}),
         ({"numbers": ("+44*",)}, {"from": None}),
         ({"numbers": ("+44*",)}, {"from": "030 12345"}),
+        ({"numbers": ("+4930*",)}, {"from": "030 12345"}),
+        ({"numbers": ("+493012345",)}, {"from": "030/12345"}),
+        ({"numbers": ("+1312*",)}, {"from": "3125550100", "to": "+441632960000"}),
         ({"direction": "inbound"}, {}),
         ({"tags": ("vip",)}, {}),
         ({"sources": ("conference",)}, {"source": None}),
@@ -269,6 +279,42 @@ def test_a_call_without_a_credible_end_counts_from_its_latest_known_time(
     assert expected is None or facts.ended_at == parse_instant(expected)
     is_end = facts.counted_from == "the end of the call"
     assert is_end == (facts.ended_at == parse_instant("2026-03-31T10:00:00Z"))
+
+
+def test_a_record_whose_times_cannot_be_read_is_kept() -> None:
+    record = msgspec.structs.replace(a_record(None, created_at="?"), archived_at="?")
+    assert facts_of(record).ended_at.year == 2999
+    (term,) = terms_of([record], [rules(a_rule(keep="100 years"))])
+    assert term.ends_at.year == 3099
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(KEEPS), st.integers(0, 30)), min_size=1, max_size=5))
+def test_a_recording_may_go_exactly_when_every_set_of_rules_that_still_counts_lets_it(
+    history: list[tuple[int, str, int]],
+) -> None:
+    """Day by day over some years: a set counts from its application until the grace of the next is over."""
+    start, ended = parse_instant("2026-01-01T00:00:00Z"), parse_instant("2026-03-31T10:00:00Z")
+    at = [start + days * DAY for days in sorted(days for days, _, _ in history)]
+    applied = [
+        rules(a_rule(keep=keep), number=n + 1, at=format_instant(at[n]), grace=grace * DAY)
+        for n, (_, keep, grace) in enumerate(history)
+    ]
+    found = terms_of([a_record()], applied)
+
+    def may_go(now: datetime) -> bool:
+        for n, one in enumerate([None, *applied]):
+            graces = [grace for _, _, grace in history[max(n - 1, 0) : n + 1]]
+            counts = n == len(applied) or now < at[n] + max(graces) * DAY
+            period = None if one is None else one.rules[0].period
+            if counts and (period is None or now < period.after(ended)):
+                return False
+        return True
+
+    for days in range(90, 1200, 7):
+        now = start + days * DAY + timedelta(seconds=1)
+        if now < at[-1]:
+            continue  # the last rules are not applied yet
+        assert may_go(now) == (bool(found) and found[0].ends_at <= now), (now, found)
 
 
 def test_a_version_that_ended_later_keeps_the_recording_longer() -> None:

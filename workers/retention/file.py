@@ -85,7 +85,7 @@ def read_rules_file(path: Path) -> RulesFile:
     """
     try:
         data = path.read_bytes()
-        document = tomllib.loads(data.decode())
+        document = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise BadRules(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -18,7 +18,7 @@ import msgspec
 from archive import layout
 from archive.ahead import ahead
 from archive.archive import Archive
-from archive.facts import Facts, facts_of, facts_of_recording, fit_of
+from archive.facts import UNKNOWN, Facts, facts_of, facts_of_recording, fit_of
 from archive.records import AppliedRules, UnreadableRecord
 from archive.retention import PARTS, Part, Term, candidates, terms_of_facts
 from text.periods import zone_of
@@ -112,7 +112,7 @@ def facts_of_row(row: Row) -> Facts:
         "recording_started_at": row.started_at,
         "recording_ended_at": row.ended_at,
     }
-    archived_at = first_instant(row.archived_at) or datetime.max.replace(tzinfo=UTC)
+    archived_at = first_instant(row.archived_at) or UNKNOWN
     return facts_of_recording(fields, None, row.duration_ms, archived_at)
 
 
