@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test chaos fuzz bench screenshots steps image-check compose-check check audit sbom format lock docs wheels release clean
+.PHONY: help install demo test chaos plays fuzz bench screenshots steps image-check compose-check check audit sbom format lock docs wheels release clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ N ?= 1000
 SEED ?= $(shell date +%s | tail -c 6)
 chaos: install   ## inject random faults and check that nothing is lost: make chaos N=10000 SEED=7
 	@$(BIN)/python -m tests.chaos.chaos --recordings $(N) --seed $(SEED)
+
+plays: install   ## 10,000 plays while receivers and workers are killed; is each in the access log? make plays N=10000
+	@$(BIN)/python -m tests.chaos.accesses --plays $(N)
 
 fuzz: install    ## run the fuzz tests twenty-five times as long as `make test` does; minutes
 	@CALLVAULT_FUZZ=long $(BIN)/pytest tests/fuzz --timeout 3000
