@@ -17,7 +17,7 @@ from archive.proof import hash_object
 from archive.readers import ERASURE
 from archive.records import ErasedObject, Erasure, UnreadableRecord
 from archive.seals import Chain, lines_of
-from archive.stores.store import StoreError
+from archive.stores.store import StoreCold, StoreError
 from text.errors import UserError
 from text.times import format_instant, utc_now
 from text.user import user_name
@@ -80,7 +80,7 @@ def erase(
             raise UserError(f"recording {recording_id} is not in the archive")
         record = Erasure(
             recording_id=recording_id,
-            objects=[ErasedObject(k, present[k].size, hash_object(archive.store, k)) for k in gone],
+            objects=[ErasedObject(k, present[k].size, _hash_of(archive, folder, k)) for k in gone],
             why=why,
             by=by or user_name(),
             erased_at=format_instant(utc_now()),
@@ -90,6 +90,25 @@ def erase(
         if keys is not None:
             _sign(archive, folder, archive.read_small(key) or b"", keys)
     return Erased(record, key, erase_what_is_left(archive, folder), is_first)
+
+
+def _hash_of(archive: Archive, folder: str, key: str) -> str:
+    """The SHA-256 of an object that is to be erased; of cold audio as its commit record names it, so nobody waits for a restore.
+
+    Raises:
+        StoreError: the store does not answer, or the object is cold and no record names it.
+    """
+    try:
+        return hash_object(archive.store, key)
+    except StoreCold:
+        try:
+            records = [archive.commit_record(folder), *archive.versions(folder)]
+        except UnreadableRecord:
+            records = []
+        named = {o.key: o.sha256 for record in records if record is not None for o in record.objects}
+        if key not in named:
+            raise
+        return named[key]
 
 
 def erase_what_is_left(archive: Archive, folder: str) -> list[str]:

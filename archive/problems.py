@@ -6,6 +6,7 @@ import msgspec
 
 from archive import kinds, layout
 from archive.records import WrongObject
+from archive.stores.store import StoreCold
 
 # `advice_for` has the advice for missing and damaged objects.
 ADVICE = {
@@ -23,6 +24,8 @@ ADVICE = {
     "uncommitted": "a worker may be archiving it right now. Otherwise run `callvault verify --seals`: if a seal lists the "
     "commit record, restore it from a copy before a reconcile writes another; if no seal does, run `callvault backfill` "
     "for its day",
+    "cold": "restore it in the store, and correct the lifecycle rule that moved it: records must stay readable at once "
+    "(docs/stores.md); then run this again",
     "unknown": "Callvault did not write it; find out who did",
 }
 
@@ -45,6 +48,8 @@ class Problem(msgspec.Struct, frozen=True):
         """What to do about it."""
         if self.kind in ("missing", "damaged"):
             return advice_for(self.key, self.kind)
+        if self.kind == "cold":
+            return restore_advice(self.key)
         return ADVICE[self.kind]
 
 
@@ -71,6 +76,19 @@ def advice_for(key: str, state: str, place: str = "") -> str:
     if command:
         return f"{first}; then run {command} to restore it from Telnyx; add `--from FILE` to restore it from a copy"
     return f"{first}; then restore it from a copy"
+
+
+def restore_advice(key: str) -> str:
+    """What to do about an object that must be restored before it can be read."""
+    found = layout.recording_of(key)
+    if found is not None and kinds.kind_of(key) is kinds.AUDIO:
+        return f"run `callvault get {found[1]} --restore`; it says when the audio is ready"
+    return ADVICE["cold"]
+
+
+def cold(error: StoreCold) -> Problem:
+    """The problem of an object that cannot be read now; it is neither missing nor damaged."""
+    return Problem("cold", error.key, str(error).removeprefix(f"{error.key}: "))
 
 
 def wrong(error: WrongObject) -> Problem:

@@ -16,7 +16,7 @@ from archive.erasures import Erasures
 from archive.problems import Problem
 from archive.readers import DAMAGE
 from archive.records import Damage, DamageState, UnreadableRecord
-from archive.stores.store import StoredObject, StoreError
+from archive.stores.store import StoreCold, StoredObject, StoreError
 from archive.verify import Verified, check_folder, check_root, known_identity
 from archive.verify_seals import verify_seals
 
@@ -100,11 +100,15 @@ def look(archive: Archive, key: str) -> Problem | None:
     """Check an object against its records and seals, and read every byte; None if it is whole; blocks.
 
     Raises:
+        StoreCold: its bytes must be restored before they can be read.
         StoreError: the store does not answer.
     """
     place = kinds.place_of(key)
     is_of_recording = place.recording_id != ""
-    if archive.store.stat(key) is None and not (is_of_recording and _is_gone_on_record(archive, place.folder, key)):
+    stored = archive.store.stat(key)
+    if stored is not None and stored.state != "readable":
+        raise StoreCold(key, stored.storage_class or "", is_restoring=stored.state == "restoring")
+    if stored is None and not (is_of_recording and _is_gone_on_record(archive, place.folder, key)):
         return Problem("missing", key, "not there")
     if is_of_recording:
         for deep in (False, True):  # the cheap check first

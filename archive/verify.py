@@ -17,15 +17,17 @@ import msgspec
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
+from archive.checks import Checks, check_cold
 from archive.erasures import Erasures, Removed, UnderRule
 from archive.folder import Folder, commit_keys, folders_in, is_not_archived, read_folder
 from archive.identity import NoArchive, read_identity
 from archive.marks import ProvenMarks
-from archive.problems import Problem, wrong
-from archive.proof import Damaged, hash_object
+from archive.problems import Problem, cold, wrong
+from archive.proof import Damaged
 from archive.readers import COMMIT_RECORD
-from archive.records import ArchivedObject, CommitRecord, Decision, Identity, UnreadableRecord
+from archive.records import CommitRecord, Decision, Identity, UnreadableRecord
 from archive.retention import missing_rules
+from archive.stores.store import StoreCold
 from text.times import format_instant, utc_now
 
 
@@ -65,6 +67,8 @@ class Verified(msgspec.Struct):
     Attributes:
         checked_by: the number of objects by proof level, or by `mark`: an earlier run on this machine read the same bytes
             under the store's present mark.
+        cold: objects whose bytes should have been read and cannot be now, since they must be restored first. Their size,
+            and what else the store shows of them, was checked.
         sealed_objects: objects that seals list, of recordings, media and log messages.
         erased: sealed objects that the record of an erasure names.
         sealed_disposed: sealed objects that the record of a disposal names.
@@ -89,6 +93,7 @@ class Verified(msgspec.Struct):
     objects: int = 0
     bytes: int = 0
     checked_by: dict[str, int] = {}
+    cold: int = 0
     seals: int = 0
     sealed_objects: int = 0
     erased: int = 0
@@ -126,49 +131,6 @@ class Verified(msgspec.Struct):
         counts = (self.recordings, self.objects, self.bytes)
         self.earlier = Earlier(*counts, self.begun_at, self.saved_at, self.through)
         return self
-
-
-@dataclass(frozen=True)
-class Checks:
-    """How to check objects.
-
-    Attributes:
-        archive: the archive, with its proof mode.
-        erasures: the erasure records of the archive.
-        deep: read and hash every object.
-        marks: marks of objects that earlier runs have read; None to read each object that needs it.
-    """
-
-    archive: Archive
-    erasures: Erasures
-    deep: bool = False
-    marks: ProvenMarks | None = None
-
-    def check(self, known: ArchivedObject) -> str:
-        """Check an object.
-
-        Returns:
-            What proved it, as `Verified.checked_by` names it.
-
-        Raises:
-            Damaged: the object differs from its record.
-            KeyError: the object is missing.
-            StoreError: the store does not answer.
-        """
-        store = self.archive.store
-        if self.deep:
-            if (found := hash_object(store, known.key)) != known.sha256:
-                raise Damaged(known.key, f"reads back with SHA-256 {found}, not {known.sha256}")
-            return "read-back"
-        if self.marks is not None and (mark := self.marks.of(known)) is not None:
-            stored = store.stat(known.key)
-            if stored is not None and (stored.version, stored.size) == (mark, known.size):
-                return "mark"
-        proven = self.archive.prove_again(known)
-        is_new_mark = proven.proof.version not in (None, known.proof.version)
-        if self.marks is not None and is_new_mark and proven.proof.by == "read-back":
-            self.marks.remember(proven)
-        return proven.proof.by
 
 
 _SAY_WHAT_IS_GONE = (kinds.ERASURE, kinds.ERASURE_SIGNATURE, kinds.DISPOSAL, kinds.DISPOSAL_SIGNATURE)
@@ -227,6 +189,7 @@ def verify(
             state.erased_recordings += found.is_erased
             state.count_disposed(found.removed)
             state.problems += found.problems
+            state.cold += found.cold
             state.objects += len(found.sizes)
             state.bytes += sum(found.sizes)
             for how in found.checked_by:
@@ -247,11 +210,12 @@ def check_folder(archive: Archive, prefix: str, *, deep: bool = False) -> list[P
         deep: read and hash every object.
 
     Raises:
+        StoreCold: one of its records must be restored before it can be read.
         StoreError: the store does not answer.
     """
     folder = read_folder(archive.store, prefix)
     checks = Checks(archive, Erasures(archive, known_identity(archive), None), deep)
-    return _check(checks, folder).problems
+    return _check_readable(checks, folder).problems
 
 
 def known_identity(archive: Archive) -> Identity | None:
@@ -284,10 +248,23 @@ class _Found:
     removed: Removed = field(default_factory=Removed)
     is_not_archived: bool = False
     is_erased: bool = False
+    cold: int = 0
 
 
 def _check(checks: Checks, folder: Folder) -> _Found:
-    """Check one folder: its records, every object that they name, and everything else in it."""
+    """Check one folder; a record that cannot be read now is a problem of its own."""
+    try:
+        return _check_readable(checks, folder)
+    except StoreCold as error:
+        return _Found([cold(error)])
+
+
+def _check_readable(checks: Checks, folder: Folder) -> _Found:
+    """Check one folder: its records, every object that they name, and everything else in it.
+
+    Raises:
+        StoreCold: a record must be restored before it can be read.
+    """
     found = _Found()
     if not folder.recording_id:
         found.problems = [Problem("unknown", key, "not a key of the archive format") for key in folder.objects]
@@ -347,6 +324,9 @@ def _check_objects(checks: Checks, folder: Folder, record: CommitRecord, found: 
             continue
         try:
             found.checked_by.append(checks.check(known))
+        except StoreCold:
+            found.cold += 1
+            found.problems += check_cold(checks, known)
         except KeyError:
             found.problems.append(Problem("missing", known.key, "listed, and then not there"))
         except Damaged as error:
@@ -408,6 +388,9 @@ def check_root(archive: Archive) -> list[Problem]:
                 record = kind.read(archive.read_small(stored.key), stored.key)
             except UnreadableRecord as error:
                 problems.append(wrong(error))
+                continue
+            except StoreCold as error:
+                problems.append(cold(error))
                 continue
             if isinstance(record, Decision) and not stored.key.endswith(f"/{layout.encode_name(record.id)}.json"):
                 problems.append(Problem("damaged", stored.key, f"names another decision, {record.id}"))

@@ -18,17 +18,18 @@ from typing import Any
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
+from archive.checks import Checks, check_cold
 from archive.erasures import Erasures, Removed
 from archive.folder import by_folder, commit_keys
 from archive.kinds import Place
 from archive.marks import ProvenMarks
-from archive.problems import Problem, wrong
+from archive.problems import Problem, cold, wrong
 from archive.proof import Damaged, hash_object
 from archive.readers import ANY_RECORD, COMMIT_RECORD, MEDIA
 from archive.records import ArchivedObject, Identity, UnreadableRecord
 from archive.seals import Link, lines_of, objects_of_day, present_seals
-from archive.stores.store import StoredObject
-from archive.verify import Checks, Verified, is_within, known_identity, missing_record, other_hash
+from archive.stores.store import StoreCold, StoredObject
+from archive.verify import Verified, is_within, known_identity, missing_record, other_hash
 from archive.verify_chain import Trust, walk_chain
 from text.times import parse_instant, utc_now
 
@@ -111,6 +112,7 @@ def _check_day(checks: Checks, state: Verified, day: date, links: list[Link], sh
     try:
         for found in ahead(folders, lambda f: _check_folder(checks, f, reconciled)):
             state.problems += found.problems
+            state.cold += found.cold
             state.sealed_objects += found.listed
             state.erased += found.erased
             state.sealed_disposed += found.disposed
@@ -138,16 +140,26 @@ def _folders(archive: Archive, day: date, links: list[Link]) -> Iterator[_Folder
 
 @dataclass
 class _Found:
-    """The result for one folder: its problems, and how many objects are listed, erased, disposed of, and wait for a seal."""
+    """The result for one folder: its problems, and how many objects are listed, erased, disposed of, wait for a seal, and are
+    cold: their bytes should have been read and cannot be now."""
 
     problems: list[Problem]
     listed: int = 0
     erased: int = 0
     disposed: int = 0
     waiting: int = 0
+    cold: int = 0
 
 
 def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Found:
+    """Check one folder; a record that cannot be read now is a problem of its own."""
+    try:
+        return _check_readable(checks, folder, reconciled)
+    except StoreCold as error:
+        return _Found([cold(error)])
+
+
+def _check_readable(checks: Checks, folder: _Folder, reconciled: datetime) -> _Found:
     archive, present, prefix = checks.archive, folder.present, folder.place.folder
     is_recording = folder.place.recording_id != ""
     removed = checks.erasures.read(prefix, present) if is_recording else Removed()
@@ -157,7 +169,11 @@ def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Fou
     named = _objects_of_records(prefix, bytes_of)
     for key, sha256 in folder.listed.items():
         if key in present:
-            found.problems += _check_listed(checks, key, sha256, bytes_of, named)
+            try:
+                found.problems += _check_listed(checks, key, sha256, bytes_of, named)
+            except StoreCold:
+                found.cold += not is_recording  # `verify` counts audio
+                found.problems += _check_unread(checks, key, sha256, named)
         elif key not in erased:
             found.problems.append(Problem("missing", key, "listed by a seal, and not there"))
         elif erased[key] != sha256:
@@ -196,6 +212,15 @@ def _check_listed(
     if found != sha256:
         return [Problem("damaged", key, f"has SHA-256 {found}, its seal says {sha256}")]
     return []
+
+
+def _check_unread(checks: Checks, key: str, sha256: str, named: dict[str, ArchivedObject]) -> list[Problem]:
+    """Check an object whose bytes cannot be read now, by the record that names it."""
+    if key not in named:
+        return [Problem("cold", key, "it must be restored before it can be read, and no record names its hash")]
+    if named[key].sha256 != sha256:
+        return [Problem("damaged", key, f"its record says SHA-256 {named[key].sha256}, its seal {sha256}")]
+    return check_cold(checks, named[key])
 
 
 def _objects_of_records(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, ArchivedObject]:

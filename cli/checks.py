@@ -8,7 +8,7 @@ import difflib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -22,6 +22,8 @@ from archive.archive import ArchiveConflict
 from archive.identity import NoArchive
 from archive.proof import Damaged
 from archive.stores.store import StoreError, StoreRefused
+from cli.check import Check, Noted, Wrong
+from cli.check_lifecycle import check_lifecycle
 from cli.probe import look_at_all
 from config.settings import Settings, SettingsError
 from config.sign_in import OpenId, read_sign_in
@@ -56,25 +58,6 @@ _LEAST_FREE_BYTES = 2 * 10**9
 _MOST_CONNECTIONS = 50
 _MOST_DELIVERIES = 100
 _PROBE = "probe/doctor"
-
-
-class Wrong(Exception):
-    """A failed check: what is wrong, and how to fix it."""
-
-    def __init__(self, what: str, advice: str) -> None:
-        super().__init__(what)
-        self.advice = advice
-
-
-class Noted(Exception):
-    """A passed check with something worth knowing, and advice."""
-
-    def __init__(self, what: str, advice: str) -> None:
-        super().__init__(what)
-        self.advice = advice
-
-
-Check = Callable[[Settings, Any], Awaitable[str]]
 
 
 @asynccontextmanager
@@ -441,6 +424,7 @@ CHECKS: dict[str, Check] = {
     "archive": _archive,
     "archive's rights": _delete_denied,
     "archive's place": _place,
+    "lifecycle rules": check_lifecycle,
     "Redis' archive": _binding,
     "retention rules": _retention,
     "disk": _disk,

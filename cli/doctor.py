@@ -11,7 +11,7 @@ from cli.console import open_console, print_json
 from cli.options import DataFolder, Json, service_of
 
 if TYPE_CHECKING:
-    from cli.checks import Check
+    from cli.check import Check
     from config.settings import Settings
 
 _PATIENCE_SECONDS = 20
@@ -66,7 +66,7 @@ async def _check(settings: Settings, redis_url: str, test_alert: bool) -> list[d
 async def _one(check: Check, settings: Settings, redis: Any) -> dict[str, Any]:
     from redis.exceptions import RedisError
 
-    from cli.checks import Noted, Wrong
+    from cli.check import Noted, Wrong
     from text.one_line import one_line
 
     try:

@@ -88,7 +88,8 @@ def command(
         with stands(lambda: _what_stands(where[0])), progress(console, recordings=len(chosen)) as show:
             bundle = _write(archive, chosen, where, about, lambda done, size: show(format_size(size), recordings=done))
     for problem in bundle.problems:
-        console.print(f"{problem.key}: {problem.what}")
+        advice = f"; {problem.advice}" if problem.kind == "cold" else ""
+        console.print(f"{problem.key}: {problem.what}{advice}")
     print_result(_sentence(bundle, where[0]), _report(bundle, where[0]), as_json=json)
     return 1 if bundle.problems else 0
 

@@ -20,9 +20,12 @@ from archive.problems import Problem, advice_for, wrong
 from archive.proof import Damaged, Missing
 from archive.readers import TRANSCRIPTION
 from archive.records import ArchivedObject, UnreadableRecord
+from archive.restore import LONGEST_DAYS
+from archive.stores.store import StoreCold
 from cli.console import open_console, print_json
 from cli.new_file import new_file, refuse_folder
 from cli.options import DataFolder, Json, RecordingId, WhyRead, settings_of
+from cli.restore import cold, is_readable, read_restore
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from workers.catalogue.query import Query
@@ -76,6 +79,17 @@ def command(
         typer.Option("--transcript", help="Write the transcript instead of the audio. [default: to standard output]"),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE if it exists.")] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="If the audio is in cold storage, ask the store to restore it.")
+    ] = False,
+    days: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How many days a restored copy stays. [default: 7]", min=1, max=LONGEST_DAYS),
+    ] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option(metavar="TIER", help="Speed of the restore: bulk, standard or expedited. [default: standard]"),
+    ] = None,
     why: WhyRead = None,
     data: DataFolder = None,
     json: Json = False,
@@ -83,14 +97,21 @@ def command(
     """Copy a recording or its transcript to a file.
 
     The audio must match the SHA-256 in its commit record; otherwise nothing is written. --json prints a report.
+    Audio in cold storage, such as DEEP_ARCHIVE, must be restored first, which takes hours: --restore asks for it.
+    Run the same command again later; exit status 1: nothing was written yet.
 
-    Example: callvault get ID --out call.wav
+    Examples:
+    callvault get ID --out call.wav
+    callvault get ID --restore --tier bulk --days 3
     """
     from cli.accessed import assert_reason, log_reading
     from cli.catalogue import look_up, opened, searched
     from cli.ids import whole_id
 
     _refuse_format(format_, transcript=transcript)
+    if transcript and restore:
+        raise UsedWrongly("--transcript and --restore exclude each other; a transcript is never in cold storage")
+    wanted = read_restore(is_asked=restore, days=days, tier=tier, as_json=json)
     output = _Output(out, force, json)
     if json and output.is_standard:
         raise UsedWrongly("--json and --out - exclude each other; both print on standard output")
@@ -116,8 +137,13 @@ def command(
             raise _damaged(settings, archive, Problem("missing", layout.commit_key(folder), "gone from the archive"))
         chosen = _choose(record.objects, format_, recording_id)
         try:
+            log = partial(log_reading, settings, archive, "restore", [recording_id], why=why)
+            if not is_readable(archive, chosen.key, wanted, recording_id, log):
+                return 1
             log = partial(log_reading, settings, archive, "get", [recording_id], why=why)
             return _write_audio(archive, chosen, recording_id, output, log)
+        except StoreCold as error:
+            raise cold(error) from None
         except Damaged as damage:
             _refuse_if_disposed(archive, folder, recording_id, damage.key)
             kind = "missing" if isinstance(damage, Missing) else "damaged"

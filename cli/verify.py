@@ -221,6 +221,7 @@ def _report(settings: Settings, options: Options, state: Verified, seconds: floa
         "seconds": round(seconds, 2),
         "problems": problems,
         "checked_by": state.checked_by,
+        "cold": state.cold,
         "earlier": None if state.earlier is None else msgspec.structs.asdict(state.earlier),
         "not_checked": _not_checked(settings, options, state),
     }
@@ -306,6 +307,11 @@ def _not_checked(settings: Settings, options: Options, state: Verified) -> list[
         lines.append("seals, media, log messages, and whether whole recordings are missing (use --seals)")
     if not (options.deep or settings.proof == "read-back") and set(state.checked_by) - {"read-back"}:
         lines.append("the bytes of objects that the store vouches for by checksum, MD5 or mark (use --deep)")
+    if state.cold:
+        lines.append(
+            f"the bytes of {many(state.cold, 'object')} in cold storage, of which the store shows at least the size "
+            "(restore a recording with `callvault get ID --restore`)"
+        )
     if settings.seal_key is None and (state.signed_by or options.seals):
         lines.append("signatures of seals and erasures, and whether one is missing (set CALLVAULT_SEAL_KEY)")
     if settings.timestamp_ca is None and state.stamped:

@@ -351,8 +351,16 @@ class Settings(BaseModel):
     storage_class: str | None = _setting(
         "CALLVAULT_STORAGE_CLASS",
         None,
-        help="Storage class of objects, as the store names it.",
-        expected="a storage class such as STANDARD_IA, NEARLINE or Cool",
+        help="Storage class of audio as it is written, as the store names it. Everything else is small and read "
+        "daily, and stays in the bucket's own class.",
+        expected="a storage class such as STANDARD_IA, NEARLINE or Cool, whose objects can be read at once",
+    )
+    prices_file: Path | None = _setting(
+        "CALLVAULT_PRICES_FILE",
+        None,
+        same_in="nothing",
+        help="Prices of storage, for `callvault cost`. If unset, Callvault uses the examples that it comes with.",
+        expected="a TOML file as `callvault cost --print-prices` prints one",
     )
     retention: Interval | None = _setting(
         "CALLVAULT_RETENTION",

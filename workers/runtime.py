@@ -21,6 +21,7 @@ from archive.identity import NoArchive
 from archive.records import Record, encode_record
 from archive.sealed import SealedRecordings
 from archive.seals import Chain
+from archive.stores.lifecycle import is_cold
 from archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
 from config.settings import Settings
 from config.values import is_local_host
@@ -184,8 +185,13 @@ def open_archive_store(settings: Settings, now: Callable[[], datetime] = utc_now
     """Open the store of the settings, whether it holds an archive or not.
 
     Raises:
-        StoreRefused: it cannot be opened.
+        StoreRefused: it cannot be opened, or audio would be written where nobody can read it.
     """
+    if is_cold(settings.archive_address, settings.storage_class):
+        raise StoreRefused(
+            f"CALLVAULT_STORAGE_CLASS: nothing in {settings.storage_class} can be read before it is restored, so new audio "
+            "could not be proven or heard; unset it, and move audio there later by a lifecycle rule (docs/stores.md)"
+        )
     options = StoreOptions(
         buffer_bytes=settings.upload_buffer_mib * MIB,
         encryption_key=settings.encryption_key,

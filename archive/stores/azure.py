@@ -36,6 +36,8 @@ from azure.storage.blob import (
     ContentSettings,
     ExponentialRetry,
     ImmutabilityPolicy,
+    RehydratePriority,
+    StandardBlobTier,
     generate_blob_sas,
 )
 from urllib3.exceptions import HTTPError
@@ -44,11 +46,15 @@ from archive.layout import Outside, name_in_bucket
 from archive.source import Source
 from archive.stores import lines
 from archive.stores.adapter import InPiecesAdapter
+from archive.stores.lifecycle import LifecycleRule
 from archive.stores.next_part import parts_ahead
 from archive.stores.store import (
     LEGAL_HOLD,
     Buffers,
     KeyExists,
+    RestoreWish,
+    State,
+    StoreCold,
     StoredObject,
     StoreError,
     StoreOptions,
@@ -62,6 +68,7 @@ from text.counts import many
 
 _BLOCKS = "md5-of-blocks"
 _LOCKS = {"BlobImmutableDueToPolicy": "a retention lock", "BlobImmutableDueToLegalHold": "a legal hold"}
+_ARCHIVE, _RESTORED = "Archive", "Cool"
 _READ_BYTES = 4 * 1024 * 1024
 _RETRIES = 5
 
@@ -150,17 +157,22 @@ class AzureStore:
         try:
             with _store_errors(self._shown(key)):
                 found = blob.get_blob_properties()
-                committed = [] if found.size == 0 else blob.get_block_list("committed")[0]
+                state = _state_of(found)
+                # An archived blob does not show its blocks.
+                is_listed = found.size > 0 and state == "readable"
+                committed = blob.get_block_list("committed")[0] if is_listed else []
         except _Missing:
             return None
         checksums: dict[str, str] = {}
         if committed:  # the client set the MD5 property; Azure checked only the MD5s of the blocks
             if all(len(block.id) == 41 and block.id[8] == "-" for block in committed):
                 checksums[_BLOCKS] = _of_blocks([block.id for block in committed])
-        elif found.content_settings.content_md5:
+        elif state == "readable" and found.content_settings.content_md5:
             checksums["md5"] = bytes(found.content_settings.content_md5).hex()
-        lock = found.immutability_policy.expiry_time
-        return StoredObject(key, found.size, found.etag.strip('"'), checksums, locked_until=lock)
+        lock, storage_class = found.immutability_policy.expiry_time, _text(found.blob_tier)
+        mark = found.etag.strip('"')
+        about: dict[str, Any] = {"locked_until": lock, "storage_class": storage_class, "state": state}
+        return StoredObject(key, found.size, mark, checksums, **about)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`."""
@@ -178,14 +190,40 @@ class AzureStore:
             raise KeyError(key) from None
         except _OutOfRange:
             return
+        except _Cold:
+            raise self._cold(key) from None
         if left:
             raise StoreError(f"{self._shown(key)}: the answer ended {many(left, 'byte')} too early")
+
+    def _cold(self, key: str) -> StoreCold:
+        """The error about a blob that Azure would not give before it is rehydrated."""
+        stored = self.stat(key)
+        return StoreCold(key, _ARCHIVE, is_restoring=stored is not None and stored.state == "restoring")
+
+    def restore(self, key: str, wish: RestoreWish) -> None:
+        """See `Store.restore`. The blob moves to the tier Cool and keeps its ETag."""
+        stored = self.stat(key)
+        if stored is None:
+            raise KeyError(key)
+        if stored.state != "cold":
+            return
+        priority = RehydratePriority.HIGH if wish.speed == "expedited" else RehydratePriority.STANDARD
+        try:
+            with _store_errors(self._shown(key)):
+                self._blob(key).set_standard_blob_tier(_RESTORED, rehydrate_priority=priority)
+        except _Missing:
+            raise KeyError(key) from None
+
+    def lifecycle(self) -> tuple[LifecycleRule, ...] | None:
+        """See `Store.lifecycle`. The rules belong to the account, and these credentials do not reach its management."""
+        return None
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
         with _store_errors(self._shown(prefix)):
             for blob in self._container.list_blobs(name_starts_with=self._prefix + prefix):
-                yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
+                key = blob.name.removeprefix(self._prefix)
+                yield StoredObject(key, blob.size, storage_class=_text(blob.blob_tier))
 
     def presign(self, key: str, seconds: int) -> str | None:
         """See `Store.presign`. A shared access signature, by the account's key or a user delegation key."""
@@ -249,8 +287,8 @@ class AzureStore:
         extra: dict[str, Any] = {"content_settings": ContentSettings(content_type=content_type)}
         if options.encryption_key:
             extra["encryption_scope"] = options.encryption_key
-        if options.storage_class:
-            extra["standard_blob_tier"] = options.storage_class
+        if (storage_class := options.class_of(content_type)) is not None:
+            extra["standard_blob_tier"] = self._tier(storage_class)
         if (until := options.lock_end(source)) is not None:
             mode = "locked" if options.retention_mode == "compliance" else "unlocked"
             extra["immutability_policy"] = ImmutabilityPolicy(expiry_time=until, policy_mode=mode)
@@ -260,11 +298,32 @@ class AzureStore:
             extra["tags"] = dict(attributes)
         return extra
 
+    def _tier(self, name: str) -> StandardBlobTier:
+        for tier in StandardBlobTier:
+            if str(tier.value).lower() == name.lower():
+                return tier
+        tiers = ", ".join(str(tier.value) for tier in StandardBlobTier)
+        raise StoreRefused(
+            f"{self.url}: CALLVAULT_STORAGE_CLASS: {name[:40]!r} is no access tier; expected one of {tiers}"
+        )
+
     def _blob(self, key: str) -> BlobClient:
         return self._container.get_blob_client(name_in_bucket(key, self._prefix))
 
     def _shown(self, key: str) -> str:
         return f"az://{self._container.container_name}/{name_in_bucket(key, self._prefix)}"
+
+
+def _state_of(found: Any) -> State:
+    """Whether a blob can be read (learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview)."""
+    if _text(found.blob_tier) != _ARCHIVE:
+        return "readable"
+    return "restoring" if (_text(found.archive_status) or "").startswith("rehydrate-pending") else "cold"
+
+
+def _text(value: Any) -> str | None:
+    """What the SDK gives as text or as an enumeration, as text; None if it gives nothing."""
+    return None if value is None else str(getattr(value, "value", value))
 
 
 def _transport() -> RequestsTransport:
@@ -306,6 +365,10 @@ class _Missing(StoreError):
     pass
 
 
+class _Cold(StoreError):
+    pass
+
+
 class _OutOfRange(StoreError):
     pass
 
@@ -337,6 +400,8 @@ def _error_of(name: str, error: Exception, *, is_write: bool) -> Exception | Non
         return _Missing(name)
     if status == 416:
         return _OutOfRange(name)
+    if code in ("BlobArchived", "BlobBeingRehydrated"):  # so there is one
+        return KeyExists(name) if is_write else _Cold(f"{name}: it is in the tier Archive")
     if code == "InvalidBlockList":
         return _NoBlocks(f"{name}: the store dropped the blocks of the upload; the upload starts again")
     if isinstance(error, ClientAuthenticationError) or status in (401, 403):

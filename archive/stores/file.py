@@ -22,8 +22,10 @@ from urllib.parse import unquote, urlsplit
 
 from archive import layout
 from archive.source import Source
+from archive.stores.lifecycle import LifecycleRule
 from archive.stores.store import (
     KeyExists,
+    RestoreWish,
     StoredObject,
     StoreError,
     StoreMissing,
@@ -122,6 +124,15 @@ class FileStore:
                     return
         finally:
             os.close(descriptor)
+
+    def restore(self, key: str, wish: RestoreWish) -> None:
+        """See `Store.restore`. Every file can be read."""
+        if self.stat(key) is None:
+            raise KeyError(key)
+
+    def lifecycle(self) -> tuple[LifecycleRule, ...] | None:
+        """See `Store.lifecycle`. A folder has no rules."""
+        return ()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""

@@ -31,11 +31,13 @@ from archive import layout
 from archive.source import Source
 from archive.stores import lines
 from archive.stores.adapter import InPiecesAdapter
+from archive.stores.lifecycle import LifecycleRule
 from archive.stores.next_part import parts_ahead
 from archive.stores.store import (
     LEGAL_HOLD,
     Buffers,
     KeyExists,
+    RestoreWish,
     StoredObject,
     StoreError,
     StoreOptions,
@@ -58,6 +60,7 @@ _PASSING = (408, 429, 500, 502, 503, 504)
 _READ_BYTES = 1024 * 1024
 _CHUNK_UNIT = 256 * 1024  # a resumable chunk is a multiple of this
 _CREATE, _GET, _LIST, _DELETE = (f"storage.objects.{what}" for what in ("create", "get", "list", "delete"))
+_BUCKET = "storage.buckets.get"
 
 
 class GcsStore:
@@ -90,8 +93,8 @@ class GcsStore:
         part_bytes = max(_CHUNK_UNIT, self._options.part_bytes // _CHUNK_UNIT * _CHUNK_UNIT)
         blob = self._bucket.blob(self._name(key), part_bytes, kms_key_name=self._options.encryption_key)
         blob.delete = _leave_it  # the SDK would delete the object if the answer has another checksum than ours
-        if self._options.storage_class:
-            blob.storage_class = self._options.storage_class
+        if (storage_class := self._options.class_of(content_type)) is not None:
+            blob.storage_class = storage_class
         if (until := self._options.lock_end(source)) is not None:
             locked = self._options.retention_mode == "compliance"
             blob.retention.mode = "Locked" if locked else "Unlocked"
@@ -147,7 +150,8 @@ class GcsStore:
             return None
         checksums = {"crc32c": blob.crc32c} if blob.crc32c else {}
         ends = [one for one in (blob.retention.retain_until_time, blob.retention_expiration_time) if one is not None]
-        return StoredObject(key, blob.size, str(blob.generation), checksums, locked_until=max(ends, default=None))
+        about: dict[str, Any] = {"locked_until": max(ends, default=None), "storage_class": blob.storage_class}
+        return StoredObject(key, blob.size, str(blob.generation), checksums, **about)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`. Ranged reads of a part each, all of one generation."""
@@ -173,6 +177,17 @@ class GcsStore:
             yield chunk
             start = stop
 
+    def restore(self, key: str, wish: RestoreWish) -> None:
+        """See `Store.restore`. Google gives an object of every class at once, also of ARCHIVE."""
+        if self.stat(key) is None:
+            raise KeyError(key)
+
+    def lifecycle(self) -> tuple[LifecycleRule, ...] | None:
+        """See `Store.lifecycle`."""
+        with _store_errors(f"gs://{self._bucket.name}", _BUCKET):
+            bucket = self._client.get_bucket(self._bucket.name, timeout=self._timeout, retry=self._retry)
+        return tuple(rule for row in bucket.lifecycle_rules if (rule := _lifecycle_rule(row)) is not None)
+
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
         with _store_errors(self._shown(prefix), _LIST):
@@ -180,7 +195,8 @@ class GcsStore:
                 self._bucket, prefix=self._prefix + prefix, timeout=self._timeout, retry=self._retry
             )
             for blob in found:
-                yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
+                key = blob.name.removeprefix(self._prefix)
+                yield StoredObject(key, blob.size, storage_class=blob.storage_class)
 
     def presign(self, key: str, seconds: int) -> str | None:
         """See `Store.presign`. None if the credentials cannot sign, as of a workload identity without that permission."""
@@ -241,6 +257,23 @@ def _lock_of(blob: Any) -> datetime | None:
     if blob.temporary_hold or blob.event_based_hold:
         return LEGAL_HOLD
     return latest_of((blob.retention.retain_until_time, blob.retention_expiration_time))
+
+
+def _lifecycle_rule(row: Mapping[str, Any]) -> LifecycleRule | None:
+    """A rule as `LifecycleRule`; None if it concerns no current object (cloud.google.com/storage/docs/lifecycle)."""
+    action, wanted = row.get("action", {}), row.get("condition", {})
+    if action.get("type") not in ("Delete", "SetStorageClass") or wanted.get("isLive") is False:
+        return None
+    if {"numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"} & wanted.keys():
+        return None  # each of them concerns older generations only
+    return LifecycleRule(
+        "",
+        "delete" if action["type"] == "Delete" else "move",
+        action.get("storageClass", ""),
+        wanted.get("age"),
+        tuple(wanted.get("matchesPrefix", ())),
+        tuple(wanted.get("matchesSuffix", ())),
+    )
 
 
 def _is_passing(error: Exception) -> bool:
@@ -324,7 +357,7 @@ def _error_of(name: str, permission: str, error: Exception) -> Exception | None:
     if "upload_id=" in str(getattr(getattr(error, "response", None), "url", "")) and status in (404, 410):
         return StoreError(f"{name}: the store dropped the upload; the upload starts again")
     if isinstance(error, NotFound) or status == 404:
-        is_of_bucket = permission in (_CREATE, _LIST)  # requests that need no existing object
+        is_of_bucket = permission in (_CREATE, _LIST, _BUCKET)  # requests that need no existing object
         return (
             StoreRefused(f"{name}: the bucket does not exist; create it or correct the address")
             if is_of_bucket

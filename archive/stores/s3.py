@@ -19,16 +19,21 @@ from typing import Any
 
 from archive.layout import Outside
 from archive.source import Source
+from archive.stores import s3_cold
+from archive.stores.lifecycle import LifecycleRule
 from archive.stores.s3_bucket import Bucket
 from archive.stores.s3_checks import Checks
+from archive.stores.s3_cold import STANDARD, class_and_state
 from archive.stores.s3_conditions import Conditions
-from archive.stores.s3_errors import Missing, OutOfRange, WriteUnderWay, says_unknown, store_errors
+from archive.stores.s3_errors import Cold, Missing, OutOfRange, WriteUnderWay, says_unknown, store_errors
 from archive.stores.s3_fallbacks import ChosenFallback, Fallback
 from archive.stores.s3_parts import Parts, probe_key
 from archive.stores.store import (
     LEGAL_HOLD,
     Buffers,
     KeyExists,
+    RestoreWish,
+    StoreCold,
     StoredObject,
     StoreError,
     StoreOptions,
@@ -124,6 +129,7 @@ class S3Store:
             checksums,
             None if own_encryption else etag,
             first_instant(headers.get("x-amz-object-lock-retain-until-date")),
+            *class_and_state(headers),
         )
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -137,6 +143,8 @@ class S3Store:
             raise KeyError(key) from None
         except OutOfRange:
             return
+        except Cold:
+            raise self._cold(key) from None
         try:
             with store_errors(self._bucket.name(key)):
                 chunks = answer.body.iter_chunks(_READ_BYTES)
@@ -144,6 +152,25 @@ class S3Store:
                 yield from _cut(chunks, start, end) if span and "content-range" not in answer.headers else chunks
         finally:
             answer.body.close()
+
+    def _cold(self, key: str) -> StoreCold:
+        """The error about an object that the store would not give before a restore."""
+        stored = self.stat(key)
+        if stored is None:
+            return StoreCold(key)
+        return StoreCold(key, stored.storage_class or "", is_restoring=stored.state == "restoring")
+
+    def restore(self, key: str, wish: RestoreWish) -> None:
+        """See `Store.restore`."""
+        stored = self.stat(key)
+        if stored is None:
+            raise KeyError(key)
+        if stored.state == "cold":
+            s3_cold.restore(self._bucket, key, stored, wish)
+
+    def lifecycle(self) -> tuple[LifecycleRule, ...] | None:
+        """See `Store.lifecycle`."""
+        return s3_cold.lifecycle(self._bucket)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
@@ -154,7 +181,8 @@ class S3Store:
         with store_errors(bucket.name(prefix)):
             for page in pages:
                 for found in page.get("Contents", ()):
-                    yield StoredObject(found["Key"].removeprefix(bucket.prefix), found["Size"])
+                    key, storage_class = found["Key"].removeprefix(bucket.prefix), found.get("StorageClass", STANDARD)
+                    yield StoredObject(key, found["Size"], storage_class=storage_class)
                 bucket.assert_goes_on(page, "NextContinuationToken", prefix)
 
     def presign(self, key: str, seconds: int) -> str | None:

@@ -162,8 +162,8 @@ class Bucket:
         extra: dict[str, Any] = {"ContentType": content_type}
         if options.encryption_key:
             extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": options.encryption_key}
-        if options.storage_class:
-            extra["StorageClass"] = options.storage_class
+        if (storage_class := options.class_of(content_type)) is not None:
+            extra["StorageClass"] = storage_class
         if (until := options.lock_end(source)) is not None:
             extra["ObjectLockMode"] = options.retention_mode.upper()
             extra["ObjectLockRetainUntilDate"] = until.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -17,6 +17,7 @@ from urllib3.exceptions import HTTPError
 from archive.stores.store import KeyExists, StoreError, StoreRefused, errors_as
 
 _MISSING = ("404", "NoSuchKey", "NotFound")
+COLD = "InvalidObjectState"
 _CHECKED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
 # Answers to an unknown header; some are misleading ones about credentials and signatures. One such answer proves nothing:
 # healthy stores give some of them for a moment.
@@ -58,6 +59,8 @@ _PERMISSIONS = {
     "HeadObject": "s3:GetObject and s3:ListBucket",
     "GetObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
+    "RestoreObject": "s3:RestoreObject",
+    "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
 }
 
 
@@ -67,6 +70,10 @@ class Missing(StoreError):
 
 class OutOfRange(StoreError):
     """The object ends before the range begins."""
+
+
+class Cold(StoreError):
+    """The object must be restored before it can be read."""
 
 
 class BadDigest(StoreError):
@@ -128,6 +135,8 @@ def _answer(name: str, error: ClientError) -> Exception:
         return WriteUnderWay(f"{name}: another write is in progress")
     if status == 416:
         return OutOfRange(name)
+    if code == COLD and what == "GetObject":
+        return Cold(name)
     message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
     line = f"{name}: {what}: {code} {message}".rstrip()
     if code in _CHECKED:

@@ -29,7 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.response import StreamingBody
 from urllib3.exceptions import HTTPError
 
-from archive.stores.s3_errors import Missing, OutOfRange
+from archive.stores.s3_errors import COLD, Cold, Missing, OutOfRange
 from archive.stores.store import KeyExists
 from process.logs import get_logger
 
@@ -39,6 +39,7 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _REST_SECONDS = 60.0
 _GIVEN_UP_SECONDS = 3600.0
 _LARGEST_ERROR_BYTES = 64 * 1024
+_COLD = f"<Code>{COLD}</Code>".encode()
 _SAMPLE = "callvault"
 _AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]+/\d{8}/([a-z0-9-]+)/s3/aws4_request,")
 _is_wanted: ContextVar[bool] = ContextVar("is_wanted", default=False)
@@ -120,6 +121,7 @@ class Lean:
             Missing: the object does not exist.
             KeyExists: it exists already.
             OutOfRange: it ends before the range begins.
+            Cold: it must be restored before it can be read.
             Exception: what boto3 raises.
         """
         is_plain = all(value.isascii() for value in request.headers.values())
@@ -141,6 +143,8 @@ class Lean:
             raise KeyExists(request.name)
         if status == 416 and request.method == "GET":
             raise OutOfRange(request.name)
+        if status == 403 and request.method == "GET" and _COLD in body:
+            raise Cold(request.name)
         return self._by_boto3(instead, status)
 
     def _by_boto3(self, instead: Callable[[], dict[str, Any]], status: int | None) -> Answer:

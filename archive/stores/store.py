@@ -22,6 +22,7 @@ from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from archive.source import Source
+from archive.stores.lifecycle import LifecycleRule
 from text.errors import UserError
 from text.times import utc_now
 
@@ -41,8 +42,44 @@ class StoreMissing(StoreError):
     """The archive's folder does not exist, or is the empty mount point of an unmounted disk."""
 
 
+class StoreCold(StoreError):
+    """The object is there, in a storage class whose bytes cannot be read before a restore. It is neither missing nor damaged.
+
+    Attributes:
+        key: its key.
+        storage_class: as the store names it; empty if it does not say.
+        is_restoring: whether a restore has been asked for and is not ready.
+    """
+
+    def __init__(self, key: str, storage_class: str = "", *, is_restoring: bool = False) -> None:
+        where = storage_class or "cold storage"
+        what = "is being restored and cannot be read yet" if is_restoring else "must be restored before it can be read"
+        super().__init__(f"{key}: it is in {where} and {what}")
+        self.key = key
+        self.storage_class = storage_class
+        self.is_restoring = is_restoring
+
+
 class KeyExists(Exception):
     """The key is already in use; nothing was written."""
+
+
+State = Literal["readable", "cold", "restoring"]
+Speed = Literal["bulk", "standard", "expedited"]
+SPEEDS: tuple[Speed, ...] = ("bulk", "standard", "expedited")  # the cheapest first
+
+
+@dataclass(frozen=True)
+class RestoreWish:
+    """How a cold object is restored.
+
+    Attributes:
+        days: how long the restored copy stays. Azure has no copies: there the object itself becomes readable and stays so.
+        speed: `bulk` is the cheapest and takes longest, `expedited` the dearest; Azure takes `bulk` for `standard`.
+    """
+
+    days: int = 7
+    speed: Speed = "standard"
 
 
 @dataclass(frozen=True)
@@ -57,6 +94,9 @@ class StoredObject:
             known to check.
         etag: the ETag if it may be an MD5 (of the body, or of the parts' MD5s with their count), else None.
         locked_until: the end of its lock, UTC; None: it has none, or the listing or the credentials do not show it.
+        storage_class: as the store names it; None if it has none or does not say.
+        state: whether its bytes can be read now; a listing does not know it and says `readable`.
+        readable_until: when a restored copy ends; None if nothing ends.
     """
 
     key: str
@@ -65,6 +105,9 @@ class StoredObject:
     checksums: Mapping[str, str] = field(default_factory=dict)
     etag: str | None = None
     locked_until: datetime | None = None
+    storage_class: str | None = None
+    state: State = "readable"
+    readable_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +133,8 @@ class StoreOptions:
         part_bytes: an object up to this size is sent in one request, a larger one in parts of this size.
         buffer_bytes: the memory of all uploads of this process together.
         encryption_key: the user's key: a KMS key id (S3), the resource name of a key (GCS), an encryption scope (Azure).
-        storage_class: the store's name of the class, such as `STANDARD_IA`, `NEARLINE`, `Cool`.
+        storage_class: the store's name of the class for audio, such as `STANDARD_IA`, `NEARLINE`, `Cool`. Everything else
+            is small, is read daily, and stays in the bucket's own class.
         retention: how long each object is locked from `now` on; None to use the bucket's default.
         retention_mode: `governance` or `compliance`.
         label: whether a recording's attributes (connection, channels, day) become metadata, tags or nothing.
@@ -115,6 +159,10 @@ class StoreOptions:
         if source.locked_until is not None and source.locked_until > now:
             ends.append(source.locked_until)
         return max(ends, default=None)
+
+    def class_of(self, content_type: str) -> str | None:
+        """The storage class for an object of a media type; None: the bucket's own."""
+        return self.storage_class if content_type.startswith("audio/") else None
 
 
 class Store(Protocol):
@@ -158,6 +206,24 @@ class Store(Protocol):
 
         Raises:
             KeyError: the key is not in use.
+            StoreCold: the object must be restored first.
+        """
+
+    def restore(self, key: str, wish: RestoreWish) -> None:
+        """Ask the store to make a cold object readable; it takes hours. `stat` tells when it is ready.
+
+        Nothing happens to an object that is readable, or whose restore has been asked for.
+
+        Raises:
+            KeyError: the key is not in use.
+            StoreRefused: the credentials lack the permission, or the class has no such speed.
+        """
+
+    def lifecycle(self) -> tuple[LifecycleRule, ...] | None:
+        """The rules of the bucket that move or delete objects by age; None if the store has no way to ask for them.
+
+        Raises:
+            StoreRefused: the credentials may not see them.
         """
 
     def list(self, prefix: str) -> Iterator[StoredObject]:

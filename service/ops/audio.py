@@ -21,7 +21,7 @@ from archive.levels import Levels
 from archive.problems import advice_for
 from archive.proof import Damaged, Missing
 from archive.records import ArchivedObject
-from archive.stores.store import StoreError
+from archive.stores.store import StoreCold, StoreError
 from process.logs import get_logger
 from service.ops.parts import Ops
 from service.ops.person import Refused
@@ -72,6 +72,8 @@ async def audio(ops: Ops, request: Request) -> Response:
             raise Missing(wanted.key, "gone from the archive") from None
     except Damaged as damage:
         raise await _reported(ops, damage) from None
+    except StoreCold as error:
+        raise _refused_as_cold(error) from None
     chunks = chunks_of(first, source)
     if not is_part:
         chunks = _hashed(ops, wanted, chunks)
@@ -116,6 +118,8 @@ async def _levels_of(ops: Ops, wanted: ArchivedObject) -> dict[str, Any]:
         found = await asyncio.to_thread(_read_levels, ops, wanted)
     except Damaged as damage:
         raise await _reported(ops, damage) from None
+    except StoreCold as error:
+        raise _refused_as_cold(error) from None
     if len(ops.levels) >= _MOST_LEVELS:
         ops.levels.clear()
     ops.levels[wanted.sha256] = found
@@ -158,6 +162,12 @@ async def _reported(ops: Ops, damage: Damaged) -> Refused:
     state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)
     advice = advice_for(damage.key, state, ops.runtime.archive.store.url)
     return Refused(status, f"{damage}; {advice}")
+
+
+def _refused_as_cold(error: StoreCold) -> Refused:
+    """The answer about audio that is neither missing nor damaged, and cannot be read now."""
+    what = "wait until it is ready" if error.is_restoring else "ask for its restore on the page of the recording"
+    return Refused(409, f"{error}; {what}")
 
 
 async def wanted_audio(ops: Ops, view: View, recording_id: str, audio_format: str) -> tuple[ArchivedObject, int]:

@@ -28,6 +28,7 @@ from service.ops.moments import marks_of
 from service.ops.parts import Ops
 from service.ops.person import Refused
 from service.ops.recordings import instant_of
+from service.ops.storage import Stored, read_storage
 from service.ops.view import View, view_of
 from text.times import parse_instant
 from workers.access.index import Entry
@@ -53,6 +54,7 @@ class Detail(msgspec.Struct, frozen=True):
         proven: the last recorded proof of all of its audio; None if unknown.
         row: as the catalogue has it; None while it is not archived.
         objects: its audio.
+        storage: the storage class of its audio, and whether it can be heard now.
         transcriptions: their texts, with the words of the query's `text` marked.
         history: the earliest event first.
         related: other recordings of its session, the latest first, at most 10.
@@ -72,6 +74,7 @@ class Detail(msgspec.Struct, frozen=True):
     proven: Step | None
     row: Row | None
     objects: list[ArchivedObject]
+    storage: list[Stored]
     transcriptions: list[Said]
     history: list[Step]
     related: list[Hit]
@@ -128,6 +131,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
                 proven=None,
                 row=None,
                 objects=[],
+                storage=[],
                 transcriptions=[],
                 history=[Step(None, "received", "its job is queued or running")],
                 related=[],
@@ -161,6 +165,7 @@ class _Around:
         kept: why Callvault would not delete it then.
         holds: on it and on its connection.
         damage: of its objects, by key.
+        storage: where its audio lies.
     """
 
     related: list[Hit]
@@ -169,6 +174,7 @@ class _Around:
     kept: str | None
     holds: list[Holding]
     damage: Mapping[str, KnownDamage]
+    storage: list[Stored]
 
 
 async def _detail(ops: Ops, view: View, hit: Hit, due_at: str | None, words: str | None) -> Detail:
@@ -183,7 +189,8 @@ async def _detail(ops: Ops, view: View, hit: Hit, due_at: str | None, words: str
         _related(view, hit),
     )
     known = {key: found for key, found in damage.items() if key.startswith(folder)}
-    around = _Around(related, due_at, duties.sealed_first, kept, holds, known)
+    storage = await asyncio.to_thread(read_storage, ops.runtime.archive, life.objects)
+    around = _Around(related, due_at, duties.sealed_first, kept, holds, known, storage)
     detail, seen = await asyncio.to_thread(_read, ops, view, hit, life, around)
     await report_seen(ops, seen)
     if words is not None:
@@ -248,6 +255,7 @@ def _read(ops: Ops, view: View, hit: Hit, life: Life, around: _Around) -> tuple[
         proven=life.proven,
         row=row,
         objects=life.objects,
+        storage=around.storage,
         transcriptions=life.said,
         history=steps,
         related=around.related,

@@ -23,6 +23,7 @@ from service.ops import (
     recording,
     recordings,
     sharing,
+    storage,
     transcript,
 )
 from service.ops.may import DECIDE, EVERYONE, HEAR, OPERATE, PROVE, STOP, WATCH
@@ -198,6 +199,9 @@ CHANGES: dict[str, Change] = {
     "/deletions/hold": Change("hold a recording", deletions.hold, ("id", "why"), DECIDE, scoped="one"),
     "/deletions/release": Change("release a recording", deletions.release, ("id", "why"), DECIDE, scoped="one"),
     "/deletions/approve": Change("approve findings", deletions.approve, ("id", "why"), DECIDE, scoped="one"),
+    "/recordings/restore": Change(
+        "ask for audio in cold storage", storage.restore, ("id", "tier", "days"), HEAR, scoped="one"
+    ),
     "/recordings/hold": Change("hold several recordings", deletions.hold_many, ("ids", "why"), DECIDE, scoped="one"),
     "/recordings/release": Change(
         "release several recordings", deletions.release_many, ("ids", "why"), DECIDE, scoped="one"

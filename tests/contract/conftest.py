@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
+import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,8 +17,11 @@ import botocore.session
 import pytest
 import stamina
 
+from archive.stores.store import Store
 from lab import stores
-from lab.stores import Emulator
+from lab.stores import SMALL_PARTS, Emulator
+
+_numbers = itertools.count()
 
 # Every store, and how to start its server in a folder of its own.
 STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
@@ -76,6 +81,17 @@ def emulator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Every store in turn, each on a real server."""
     with STORES[request.param](tmp_path_factory.mktemp(request.param)) as running:
         yield running
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix that no other test has."""
+    return f"p{next(_numbers)}-{random.Random(request.node.nodeid).randrange(10**9)}"
+
+
+@pytest.fixture
+def store(emulator: Emulator, prefix: str) -> Store:
+    return emulator.open(prefix, SMALL_PARTS)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
 import subprocess
 import threading
@@ -23,18 +22,6 @@ from config.values import read_archive_url
 from lab.stores import BUCKET, PART, SMALL_PARTS, Emulator, environ, rclone
 
 LARGE = 12 * PART // 5 + 12345
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def prefix(request: pytest.FixtureRequest) -> str:
-    """A prefix that no other test has."""
-    return f"p{next(_numbers)}-{random.Random(request.node.nodeid).randrange(10**9)}"
-
-
-@pytest.fixture
-def store(emulator: Emulator, prefix: str) -> Store:
-    return emulator.open(prefix, SMALL_PARTS)
 
 
 def data_of(size: int, seed: int = 1) -> bytes:

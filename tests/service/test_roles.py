@@ -48,7 +48,7 @@ READS = {
     },
 }
 CHANGES_OF = {
-    "listener": set[str](),
+    "listener": {"/recordings/restore"},
     "operator": {
         *("/acknowledge", "/dead-letters/retry", "/dead-letters/discard", "/deletions/pause", "/deletions/resume"),
         *("/dead-letters/retry-group", "/dead-letters/discard-group"),
@@ -58,7 +58,7 @@ CHANGES_OF = {
     "officer": {
         *("/acknowledge", "/deletions/pause", "/deletions/resume", "/deletions/hold", "/deletions/release"),
         *("/deletions/approve", "/recordings/hold", "/recordings/release", "/recordings/approve"),
-        *("/evidence/share", "/exports/cancel", "/exports/link", "/exports/remove"),
+        *("/evidence/share", "/exports/cancel", "/exports/link", "/exports/remove", "/recordings/restore"),
     },
     "auditor": {"/evidence/share"},
 }

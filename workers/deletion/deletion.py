@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from archive import layout
 from archive.proof import Damaged, Missing
 from archive.records import DeletionReceipt, Gone, UnreadableRecord
+from archive.stores.store import StoreCold
 from process.logs import get_logger
 from telnyx_api.downloads import AddressAway, DownloadFailed
 from text.counts import many
@@ -159,6 +160,11 @@ async def _check(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBe
             return await postpone_for(runtime, folder, error)
         except DownloadFailed as error:
             await not_deleted(runtime, folder, layout.recording_id_of(folder), f"its audio cannot be checked: {error}")
+            return None
+        except (
+            StoreCold
+        ) as error:  # whole as far as the store shows it, but only its bytes prove it: the original stays
+            await ask_later(runtime, folder, layout.recording_id_of(folder), "cold", str(error))
             return None
         except Exception as error:  # Telnyx or the store is down: the original stays and is tried again
             return await postpone_for(runtime, folder, error)

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from archive.archive import ArchiveConflict
 from archive.proof import Damaged
 from archive.records import UnreadableRecord
-from archive.stores.store import StoreError, StoreRefused
+from archive.stores.store import StoreCold, StoreError, StoreRefused
 from config.settings import Settings
 from telnyx_api.downloads import AddressAway, DownloadFailed, ForbiddenAddress, NotAudio
 from telnyx_api.errors import (
@@ -43,6 +43,7 @@ _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("not-yet", (NotFinished,)),
     ("in-progress", (InProgress,)),
     ("throttled", (RateLimited,)),
+    ("cold", (StoreCold,)),
     ("refused", (Unauthorized, Forbidden, StoreRefused, AnotherArchive)),
     ("not-audio", (NotAudio,)),
     ("forbidden-address", (ForbiddenAddress,)),

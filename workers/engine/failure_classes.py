@@ -119,6 +119,16 @@ FAILURE_CLASSES = {
         FailureClass(
             "refused", None, None, 5, 300, "A key or permission is missing. Fix it; the job retries by itself."
         ),
+        FailureClass(
+            "cold",
+            None,
+            None,
+            60,
+            3600,
+            "An object is in cold storage and must be restored before it can be read (docs/stores.md). The job retries by "
+            "itself.",
+            quiet_seconds=86_400,
+        ),
         FailureClass("download", 8, None, 1, 60, "The download is never complete. Read the attempts, then retry."),
         FailureClass("not-audio", 4, None, 2, 60, "Telnyx sends an error page or text, not audio. Ask Telnyx support."),
         FailureClass(

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from archive import kinds, layout
 from archive.archive import Archive
-from archive.problems import Problem
+from archive.problems import Problem, cold
 from archive.proof import Damaged, Missing
 from archive.readers import COMMIT_RECORD, DECISION, DISPOSAL
 from archive.records import AnyDecision, ArchivedObject, UnreadableRecord
 from archive.seals import SealedFolder
+from archive.stores.store import StoreCold
 from text.times import first_instant
 from workers.catalogue.rows import Row, row_of, row_of_commit, transcript_of
 from workers.catalogue.search import Chosen, Hit, state_of
@@ -87,6 +88,8 @@ def export_one(archive: Archive, fetch: Fetch, held: Collection[str], chosen: Ch
         except KeyError:
             if known.key not in disposed:
                 problems.append(Problem("missing", known.key, "gone from the archive"))
+        except StoreCold as error:
+            problems.append(cold(error))
         except Damaged as damage:
             if isinstance(damage, Missing) and known.key in disposed:
                 continue  # its record says under which rule; it is in the bundle too
@@ -96,7 +99,7 @@ def export_one(archive: Archive, fetch: Fetch, held: Collection[str], chosen: Ch
         one.transcript = piece_of(f"transcripts/{name}.txt", "", "\n\n".join(texts).encode() + b"\n")
     if not records:
         problems.append(Problem("missing", layout.commit_key(folder), "gone from the archive"))
-    if problems and one.hit.state != "erased":
+    if any(problem.kind != "cold" for problem in problems) and one.hit.state != "erased":
         one.hit.state = "damaged"
     return one
 

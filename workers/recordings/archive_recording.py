@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import cast
+from typing import NamedTuple, cast
 
 from msgspec import UNSET
 
@@ -15,6 +15,7 @@ from archive.audio import AudioReader, merge_summaries
 from archive.decisions import decisions_about
 from archive.proof import Missing
 from archive.records import ArchivedObject, CommitRecord, Decision, FoundBy, UnreadableRecord
+from archive.stores.lifecycle import AUDIO_TAG
 from archive.stores.store import lies_in_a_bucket, open_bucket_of
 from process.logs import get_logger
 from process.tracing import span
@@ -338,7 +339,8 @@ async def _fetch(
     key, content_type = layout.audio_key(folder, audio_format), CONTENT_TYPES[audio_format]
     if lies_in_a_bucket(url):
         reader = AudioReader(audio_format)
-        archived = await runtime.in_thread(_take_over, runtime.archive, url, key, content_type, reader)
+        target = _Target(key, content_type, _attributes(recording))
+        archived = await runtime.in_thread(_take_over, runtime.archive, url, target, reader)
         return Fetched(archived, reader.summary(expected_audio(runtime, recording)), _NO_MARK)
 
     def put(chunks: Iterator[bytes]) -> ArchivedObject:
@@ -347,7 +349,15 @@ async def _fetch(
     return await fetch_audio(runtime, recording, audio_format, url, put)
 
 
-def _take_over(archive: Archive, url: str, key: str, content_type: str, reader: AudioReader) -> ArchivedObject:
+class _Target(NamedTuple):
+    """Where audio goes in the archive, and the labels of its object."""
+
+    key: str
+    content_type: str
+    attributes: dict[str, str]
+
+
+def _take_over(archive: Archive, url: str, target: _Target, reader: AudioReader) -> ArchivedObject:
     """What custom storage has put into a bucket of the user's: adopted where it lies in ours, copied otherwise.
 
     Raises:
@@ -356,16 +366,19 @@ def _take_over(archive: Archive, url: str, key: str, content_type: str, reader: 
     """
     try:
         if (adopted := archive.store.key_of(url)) is not None:
-            return archive.adopt(adopted, content_type, (reader.feed,))
+            return archive.adopt(adopted, target.content_type, (reader.feed,))
         other, other_key = open_bucket_of(url)
-        return archive.put(key, other.read(other_key), content_type, (reader.feed,))
+        chunks = other.read(other_key)
+        return archive.put(target.key, chunks, target.content_type, (reader.feed,), target.attributes)
     except KeyError:
         raise NotFinished(f"{url} is not in its bucket") from None
 
 
 def _attributes(recording: Recording) -> dict[str, str]:
     """What goes onto objects as metadata or tags, if the user wants that."""
+    kind, audio = AUDIO_TAG
     named = {
+        kind: audio,
         "connection_id": recording.connection_id,
         "channels": recording.channels,
         "day": recording.dated.date().isoformat(),

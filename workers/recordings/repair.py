@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from archive import layout
+from archive.archive import Archive
 from archive.erasures import disposed_keys
-from archive.problems import advice_for
-from archive.proof import hash_object
+from archive.problems import advice_for, restore_advice
+from archive.proof import Damaged, hash_object
 from archive.records import ArchivedObject, CommitRecord, UnreadableRecord
+from archive.stores.store import StoreCold
 from telnyx_api.errors import NotFound
 from text.errors import UserError
 from workers.damage.damaged import DamagedObjects
@@ -116,6 +118,10 @@ def _look(runtime: Runtime, folder: str) -> tuple[CommitRecord, list[ArchivedObj
     for known in {o.key: o for one in (record, *versions) for o in one.objects}.values():
         try:
             found = hash_object(archive.store, known.key)
+        except StoreCold as error:
+            if _is_proven(archive, known):
+                continue
+            raise CannotRepair(f"{error}, so it cannot be checked", restore_advice(known.key)) from None
         except KeyError:
             if known.key in disposed:
                 continue
@@ -128,6 +134,15 @@ def _look(runtime: Runtime, folder: str) -> tuple[CommitRecord, list[ArchivedObj
             what = f"{known.key}: something else lies there (SHA-256 {found}, its commit record says {known.sha256})"
             raise CannotRepair(what, advice_for(known.key, "damaged", archive.store.url))
     return record, missing
+
+
+def _is_proven(archive: Archive, known: ArchivedObject) -> bool:
+    """Whether the store shows by its checksum that it holds an object whose bytes cannot be read now."""
+    try:
+        archive.prove_again(known)
+    except (StoreCold, Damaged):
+        return False
+    return True
 
 
 async def _fetch(runtime: Runtime, recording_id: str, missing: list[ArchivedObject]) -> list[ArchivedObject]:
