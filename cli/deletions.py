@@ -19,6 +19,7 @@ from cli.options import ID_HELP, By, DataFolder, Json, Limit, RecordingId, Why, 
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
+from text.printable import printable
 from text.times import format_duration, format_instant
 from text.user import user_name
 from workers.deletion.decided import NO_REASON, Decided, to_know, what_follows
@@ -160,8 +161,7 @@ def list_holds(limit: Limit = None, data: DataFolder = None, json: Json = False)
         print_json({"holds": msgspec.to_builtins(rows), "count": len(found)})
         return
     for one in rows:
-        what = "everything (deletion is paused)" if one.scope == "everything" else f"{one.scope} {one.subject}"
-        sys.stdout.write(f"{what}: {one}\n")
+        sys.stdout.write(f"{printable(one.what)}: {one}\n")
     sys.stdout.write(f"{count_line(len(rows), len(found), 'active hold')}\n")
 
 

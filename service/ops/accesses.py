@@ -92,6 +92,12 @@ def quarantine(request: Request) -> Said | None:
     return Said("list", about="quarantine", found=len(shown.webhooks)) if shown.webhooks else None
 
 
+def case(request: Request) -> Said | None:
+    """A look at a case, if it shows recordings."""
+    hits = getattr(request.state.shown, "hits", None)
+    return Said("search", query=f"case:{request.path_params['case_id']}", found=len(hits)) if hits else None
+
+
 def export(request: Request) -> Said:
     """An export of all recordings of a search."""
     return Said("export", query=asked(request), found=request.state.found)
@@ -155,6 +161,9 @@ def change(request: Request, form: Mapping[str, str]) -> Said:
     ids = form.get("ids", form.get("id", "")).split()
     if room in ("deletions", "recordings"):
         return Said(what, ids, why=form.get("why", ""))
+    if room == "cases":
+        name = form.get("name") or form.get("id", "")
+        return Said(what, about=f"case {name}", query=form.get("query", ""), why=form.get("why", ""))
     about = " ".join([*filter(None, [form.get(name, "") for name in ("connection", "cause", "day")]), *ids])
     return Said(what, about=f"{room} {about}".strip(), why=form.get("why", ""))
 

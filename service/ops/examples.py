@@ -42,6 +42,8 @@ PARAMETERS: dict[str, str] = {
     "max_duration": "10m",
     "state": "held",
     "findings": "1",
+    "case": "0f3a9c51d2e7",
+    "case_id": "0f3a9c51d2e7",
     "after": "2026-11-26T12:07:00.000000Z~17",
     "who": "help desk",
     "recording": _ID,

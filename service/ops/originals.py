@@ -163,7 +163,7 @@ def as_table(
     of_schedule = {entry.folder: calls.get(recording_id_of(entry.folder)) for entry in entries}
     others = {_folder(hit): hit for hit in sorted(hits, key=lambda hit: hit.row.started_at or "", reverse=True)}
     held: dict[tuple[str, str], str] = {(hold.scope, hold.subject): str(hold) for hold in known.holds}
-    held |= {("case", hold.subject): f"held by {hold}" for hold in known.holds if hold.scope == "case"}
+    held |= {("case", hold.subject): f"held by {hold.what}: {hold}" for hold in known.holds if hold.scope == "case"}
     rows = [
         _original(folder, hit, due_at.get(folder), known, held)
         for folder, hit in (of_schedule | {f: hit for f, hit in others.items() if f not in of_schedule}).items()

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from service.app import WEBHOOK_PATH
-from service.ops import accesses, activity, charts, connections, evidence, reasons, recordings
+from service.ops import accesses, activity, cases, charts, connections, evidence, reasons, recordings
 from service.ops.bundles import SHARED_HOURS
 from service.ops.csrf import masked_csrf
 from service.ops.may import Guarded, admits, may_use
@@ -27,6 +27,7 @@ from text.times import format_instant, utc_now
 from workers.catalogue.query import FIELDS, STATES
 from workers.catalogue.search import MOST_COUNTED, Hit
 from workers.conditions import CONDITIONS
+from workers.deletion.cases import FIELDS as CASE_FIELDS
 from workers.queue.quarantine import MOST_KEPT
 
 _ENVIRONMENT = jinja2.Environment(
@@ -43,6 +44,8 @@ _ENVIRONMENT.globals |= {
     "activity": activity.activity,
     "spans": tuple(activity.SPANS),
     "commands": evidence.COMMANDS,
+    "case_address": cases.case_address,
+    "case_fields": CASE_FIELDS,
     "chips": recordings.chips,
     "first_tickets": connections.first_tickets,
     "kinds_of_connections": connections.KINDS,

@@ -237,6 +237,8 @@ _ACCESSES = {
     "dispose": "disposed of",
     "approve-disposal": "approved the disposal",
     "certificate": "made a certificate of destruction",
+    "open": "opened",
+    "close": "closed",
     "pause": "paused deletion",
     "resume": "resumed deletion",
     "sign-in": "signed in",

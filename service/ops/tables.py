@@ -11,6 +11,7 @@ from service.ops import (
     audio,
     audio_address,
     bundles,
+    cases,
     connections,
     decide,
     deletions,
@@ -149,6 +150,30 @@ PAGES = (
         scoped="cut",
     ),
     Page(
+        "/cases",
+        "cases.html",
+        "Cases",
+        cases.look,
+        cases.Cases,
+        PROVE,
+        True,
+        how=("query",),
+        needs=("archive-away",),
+        scoped="whole",
+    ),
+    Page(
+        "/cases/{case_id}",
+        "case.html",
+        "Case",
+        cases.look_at_one,
+        cases.CaseDetail,
+        PROVE,
+        query=(("after", "the `after` of the previous page"),),
+        log=accesses.case,
+        needs=("archive-away",),
+        scoped="whole",
+    ),
+    Page(
         "/quarantine",
         "quarantine.html",
         "Quarantine",
@@ -202,6 +227,8 @@ CHANGES: dict[str, Change] = {
     "/recordings/restore": Change(
         "ask for audio in cold storage", storage.restore, ("id", "tier", "days"), HEAR, scoped="one"
     ),
+    "/cases/open": Change("open a case", cases.open_case, ("name", "query", "why"), DECIDE, scoped="whole"),
+    "/cases/close": Change("close a case", cases.close_case, ("id", "why"), DECIDE, scoped="whole"),
     "/recordings/hold": Change("hold several recordings", deletions.hold_many, ("ids", "why"), DECIDE, scoped="one"),
     "/recordings/release": Change(
         "release several recordings", deletions.release_many, ("ids", "why"), DECIDE, scoped="one"

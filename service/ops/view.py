@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 from starlette.requests import Request
 
 from archive import layout
+from archive.cases import Case
 from archive.records import UnreadableRecord
 from service.ops.masking import with_masked_numbers
 from service.ops.person import Refused
 from text.errors import UserError
 from workers.catalogue import search as catalogue
+from workers.catalogue.in_cases import CaseCounts, count_case
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import Query
 from workers.catalogue.reach import EVERYTHING, Reach
@@ -119,6 +122,14 @@ class View:
         """What the catalogue knows of some recordings, by id."""
         found = await self._ops.catalogue.ask(lambda path: catalogue.search_ids(path, recording_ids, self.reach))
         return {recording_id: self._shown(hit) for recording_id, hit in found.items()}
+
+    async def counts_of(self, cases: Sequence[Case]) -> dict[str, CaseCounts]:
+        """How many recordings each of some cases holds, by its id; nothing for a person with a scope."""
+
+        def count_each(path: Path) -> dict[str, CaseCounts]:
+            return {case.id: count_case(path, case) for case in cases}
+
+        return await self._ops.catalogue.ask(count_each) if cases and self.is_whole else {}
 
     async def find(self, recording_id: str) -> Hit | None:
         """A recording as the catalogue has it, or else the archive itself; None if neither has it.

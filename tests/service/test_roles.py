@@ -34,11 +34,13 @@ READS = {
     "officer": {
         *("/recordings", "/recordings/{recording_id}", "audio", "levels of the channels"),
         *("/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "files of a seal", "inventory of a day"),
-        *("export of a search", "export of recordings", "/access-log"),
+        *("export of a search", "export of recordings", "/access-log", "/cases", "/cases/{case_id}"),
         *("/exports", "ask for an export", "bundle of an export"),
     },
     "auditor": {
         "/access-log",
+        "/cases",
+        "/cases/{case_id}",
         "/deletions",
         "/evidence",
         "/evidence/{day}",
@@ -59,6 +61,7 @@ CHANGES_OF = {
         *("/acknowledge", "/deletions/pause", "/deletions/resume", "/deletions/hold", "/deletions/release"),
         *("/deletions/approve", "/recordings/hold", "/recordings/release", "/recordings/approve"),
         *("/evidence/share", "/exports/cancel", "/exports/link", "/exports/remove", "/recordings/restore"),
+        *("/cases/open", "/cases/close"),
     },
     "auditor": {"/evidence/share"},
 }
@@ -145,6 +148,7 @@ def _requests(recording_id: str) -> Iterator[tuple[str, str, frozenset[Role]]]:
     paths += [("GET", path, everyone) for path in ("/api/openapi.json", "/ops/none-such", "/api/none-such")]
     values = {
         "recording_id": recording_id,
+        "case_id": "none",
         "audio_format": "wav",
         "day": "2026-01-02",
         "sequence:int": "1",
@@ -187,10 +191,10 @@ def test_menus_and_buttons_show_what_one_may_do(deployment: tuple[httpx.Client, 
             {"/ops/deletions/pause", "/ops/connections/refresh"},
         ),
         "officer": (
-            ["Overview", "Recordings", "Exports", "Evidence", "Deletions", "Access log"],
+            ["Overview", "Recordings", "Exports", "Evidence", "Deletions", "Cases", "Access log"],
             {"/ops/deletions/pause", "/ops/deletions/hold", "/ops/deletions/approve", "/ops/recordings/hold"},
         ),
-        "auditor": (["Overview", "Evidence", "Deletions", "Access log"], set[str]()),
+        "auditor": (["Overview", "Evidence", "Deletions", "Cases", "Access log"], set[str]()),
     }
     for role, (menu, buttons) in expected.items():
         row = make_token(environment, role)

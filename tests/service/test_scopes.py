@@ -41,6 +41,7 @@ LIMITS = (("--connection", OURS), ("--number", "+49"), ("--connection", OURS, "-
 
 def _path(path: str, recording_id: str) -> str:
     values = {"recording_id": recording_id, "audio_format": "wav", "day": ago(DAY).isoformat()}
+    values |= {"case_id": "none"}
     values |= {"sequence:int": "1", "name": "0000000001.json", "export_id": f"20260102T000000.000000Z-{'0' * 16}"}
     return re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], path)
 

@@ -57,9 +57,15 @@ class Holding(msgspec.Struct, frozen=True):
     decided: bool = True
     name: str = ""
 
+    @property
+    def what(self) -> str:
+        """What it holds, or the case that holds."""
+        if self.scope == "everything":
+            return "everything (deletion is paused)"
+        return f'case "{self.name}" ({self.subject})' if self.name else f"{self.scope} {self.subject}"
+
     def __str__(self) -> str:
-        named = f'case "{self.name}" ({self.subject}): ' if self.name else ""
-        return f"{named}{Hold(self.why, self.by, self.at)}"
+        return str(Hold(self.why, self.by, self.at))
 
 
 def standing(archive: Archive) -> list[Holding]:
