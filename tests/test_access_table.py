@@ -25,7 +25,7 @@ _UNASKED = {
         "dismiss",
     ),
     *("retry-upload", "refresh", "accept", "backfill", "repair", "seal", "sign", "apply", "telnyx", "apply-rules"),
-    *("create-token", "revoke-token", "cancel", "remove"),
+    *("create-token", "revoke-token", "cancel", "remove", "restore", "open", "close", "link"),
 }
 
 
