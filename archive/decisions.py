@@ -58,21 +58,26 @@ def put_hold_once(archive: Archive, decision: Decision) -> tuple[Decision, bool]
     known = decisions_about(archive, decision.scope, decision.subject)
     standing = standing_holds(known)
     for name, one in known.items():
-        if name in standing and isinstance(one, Decision) and (one.by, one.why) == (decision.by, decision.why):
+        if name in standing and isinstance(one, Decision) and _says(one) == _says(decision):
             return one, False
     lifted = sorted(name for name, one in known.items() if isinstance(one, Decision) and one.decision == "release")
     said = repr((decision.scope, decision.subject, decision.by, decision.why, lifted))
-    decision = msgspec.structs.replace(
-        decision, id=hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    )
-    key = layout.decision_key(decision.scope, decision.subject, decision.id)
+    digest = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+    named = msgspec.structs.replace(decision, id=digest[:32])
+    key = layout.decision_key(decision.scope, decision.subject, named.id)
     try:
-        archive.put_record(key, decision)
-    except ArchiveConflict:  # somebody else sent the same just now
-        stored = DECISION.read(archive.read_small(key), key)
-        assert isinstance(stored, Decision)  # noqa: S101  its id is of this version
-        return stored, False
+        archive.put_record(key, named)
+        return named, True
+    except ArchiveConflict:  # somebody else sent the same just now, or something else was put there
+        stored = read_decisions(archive, [key])[named.id]
+        if isinstance(stored, Decision) and _says(stored) == _says(decision):
+            return stored, False
+    put_decision(archive, decision)
     return decision, True
+
+
+def _says(one: Decision) -> tuple[str, str, str, str, str]:
+    return one.decision, one.scope, one.subject, one.by, one.why
 
 
 def decisions_about(archive: Archive, scope: Scope, subject: str = "") -> Decisions:

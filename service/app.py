@@ -99,6 +99,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         lifespan=lifespan,
     )
     app.state.pages = pages
+    app.router.default = pages  # a path with a line break, which the routes above do not match
     app.router.redirect_slashes = False  # Telnyx does not follow redirects reliably
     return app
 

@@ -183,8 +183,8 @@ async def wanted_audio(ops: Ops, view: View, recording_id: str, audio_format: st
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
     record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
-    suffix = f".{audio_format}" if audio_format else ""
-    wanted = next((o for o in record.objects if o.key.endswith(suffix)), None) if record else None
+    suffixes = (f".{audio_format}",) if audio_format else (".wav", ".mp3")
+    wanted = next((o for o in record.objects if o.key.endswith(suffixes)), None) if record else None
     if record is None or wanted is None:
         raise Refused(404, f"recording {recording_id} has no {audio_format or 'audio'}")
     return wanted, record.audio.duration_ms

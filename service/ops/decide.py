@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from starlette.requests import Request
 
+from config.values import is_id
 from process.logs import get_logger
 from service.ops import accesses
 from service.ops.parts import Ops
@@ -18,6 +19,8 @@ from workers.deletion.decided import to_know, what_follows
 from workers.deletion.decisions import NothingHeld
 
 Word = Literal["hold", "release", "approve"]
+
+_LONGEST_ID = 200
 
 log = get_logger()
 
@@ -113,6 +116,8 @@ async def _decided(ops: Ops, request: Request, word: Word, reason: Reason, make:
     """Make a decision between its lines in the access log."""
     person: Person = request.state.person
     recording_id = request.path_params["recording_id"]
+    if not is_id(recording_id) or len(recording_id) > _LONGEST_ID:
+        raise Refused(400, f"{recording_id[:80]!r} cannot be the id of a recording")
     if not reason.why.strip():
         raise Refused(400, "why: give a reason; the archive keeps it")
     said = accesses.Said(word, [recording_id], why=reason.why, by=reason.by.strip())

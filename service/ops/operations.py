@@ -14,6 +14,10 @@ from service.ops.parts import Ops
 from service.ops.person import Refused
 
 _LARGEST_BYTES = 64 * 1024
+_HOW_TO_SEND = (
+    "send a token with `Authorization: Bearer TOKEN`; a page sends the CSRF token of its session as `X-CSRF-Token`, so that no "
+    "other site can change anything"
+)
 
 
 def answer_of(row: Operation) -> Callable[[Ops, Request], Awaitable[Response]]:
@@ -21,6 +25,8 @@ def answer_of(row: Operation) -> Callable[[Ops, Request], Awaitable[Response]]:
 
     async def answer(ops: Ops, request: Request) -> Response:
         if row.method != "GET":
+            if request.state.person.csrf and "x-csrf-token" not in request.headers:
+                raise Refused(403, _HOW_TO_SEND)
             ops.access.check_change(request, request.state.person, {})
         body = None if row.body is None else await _read_body(request, row.body)
         found = await row.give(ops, request, body)

@@ -116,7 +116,11 @@ def test_only_a_token_makes_an_address_and_a_cookie_without_csrf_changes_nothing
         browser.post("/ops/sign-in", data={"name": "Eve", "token": api.tokens["officer"]["token"]})
         for what in ("hold", "release", "approve", "audio-address"):
             answer = browser.post(f"/api/recordings/{ONE}/{what}", json={"why": "x"})
-            assert answer.status_code == 403 and "another site" in answer.json()["detail"], what
+            assert answer.status_code == 403 and "other site" in answer.json()["detail"], what
+            forged = browser.post(
+                f"/api/recordings/{ONE}/{what}", json={"why": "x"}, headers={"X-CSRF-Token": "00" * 48}
+            )
+            assert forged.status_code == 403, what
         csrf = browser.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
         held = browser.post("/api/recordings/7-two/hold", json={"why": "x"}, headers={"X-CSRF-Token": csrf})
         assert held.status_code == 200, held.text
@@ -170,6 +174,20 @@ def test_a_hold_that_is_sent_again_also_at_once_is_one_hold_until_it_is_released
     assert nothing.status_code == 409 and "has no findings" in nothing.json()["detail"]
 
 
+def test_an_object_that_somebody_put_where_a_hold_goes_keeps_no_hold_away(api: Api) -> None:
+    def decisions() -> dict[Path, Any]:
+        found = api.small.root.glob("decisions/recordings/7-one/*.json")
+        return {path: json.loads(path.read_bytes()) for path in found}
+
+    assert api.post("7-one/hold", {"why": "first"}).json()["is_new"]
+    ((path, one),) = decisions().items()
+    path.chmod(0o600)
+    path.write_text(json.dumps(one | {"why": "forged"}))
+    answer = api.post("7-one/hold", {"why": "first"}).json()
+    assert answer["is_new"], answer
+    assert sorted(row["why"] for row in decisions().values()) == ["first", "forged"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "expected"),
     [
@@ -189,6 +207,9 @@ def test_a_body_that_is_not_understood_is_refused(api: Api, body: bytes, status:
     json_type = {"Content-Type": "application/json; charset=utf-8"} | bearer(api.tokens["officer"]["token"])
     answer = api.client.post(f"/api/recordings/{ONE}/hold", content=body, headers=json_type)
     assert answer.status_code == status and expected in answer.json()["detail"], answer.text
+    for odd in ("a%00b", "%2e%2e", "x" * 3000):
+        refused = api.post(f"{odd}/hold", {"why": "x"})
+        assert refused.status_code == 400 and "cannot be the id" in refused.json()["detail"], odd
     form = {"Content-Type": "application/x-www-form-urlencoded"} | bearer(api.tokens["officer"]["token"])
     assert api.client.post(f"/api/recordings/{ONE}/hold", content=b"why=x", headers=form).status_code == 415
 
@@ -206,6 +227,7 @@ def test_every_failure_under_api_is_a_problem_document(api: Api) -> None:
         ("DELETE", "/api/audio/x", officer, 405, "method-not-allowed"),
         ("GET", "/api/recordings?colour=red", officer, 400, "invalid-request"),
         ("GET", "/api/recordings/%00%ff%2e", officer, 404, "not-found"),
+        ("GET", "/api/recordings/a%0ab", officer, 404, "not-found"),
         ("GET", "/api/dead-letters", officer, 403, "not-allowed"),
         ("GET", f"/api/recordings/{ONE}/audio.wav", officer | {"Range": "bytes=99999-"}, 416, "not-satisfiable"),
     ]
