@@ -34,6 +34,9 @@ def command(
         typer.Option(metavar="PATH", help="New folder, or a new file that ends in .zip, or in .zip.age to encrypt it."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Export every recording; without WORDS only.")] = False,
+    case: Annotated[
+        str | None, typer.Option(metavar="ID", help="Case ID, as `cases list` shows it: what it holds or held.")
+    ] = None,
     recipient: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,24 +59,28 @@ def command(
     alone. Run the command again to continue an export that was interrupted; one that is encrypted begins anew. Exit status
     1: a recording could not be exported whole.
 
-    Example: callvault export '+13125550100 since:2026-01-01' --out case-17
+    Examples:
+    callvault export '+13125550100 since:2026-01-01' --out case-17
+    callvault export --case ID --out case-18
     """
     from cli.accessed import assert_reason, log_reading
     from cli.catalogue import opened, searched, up_to_date
     from cli.progress import progress
-    from text.times import format_instant, utc_now
-    from workers.catalogue.query import BadQuery, read_box, read_query
+    from workers.catalogue.query import BadQuery, join, read_box, read_query, write_box
     from workers.catalogue.search import choose_all
-    from workers.export.index import About
+    from workers.export.index import about_now
 
     box = " ".join(query or ()).strip()
     where = _checked(out, recipient)
-    if bool(box) == everything:
-        raise UsedWrongly("give WORDS to search for, or --all for every recording")
+    if bool(box or case) == everything:
+        raise UsedWrongly("give WORDS to search for, --case ID, or --all for every recording")
     try:
-        wanted = read_query(read_box(box), zone_of(utc))
+        words = join({"case": case}, read_box(box))
+        wanted = read_query(words, zone_of(utc))
     except BadQuery as error:
         raise by_option(error) from None
+    if case is not None:
+        box = f"{box} {write_box({'case': case})}".strip()
     settings = settings_of(data)
     assert_reason(settings, "export", why)
     console = open_console(stderr=True)
@@ -84,7 +91,7 @@ def command(
         chosen = choose_all(catalogue.path, wanted)
         size = sum(one.size_bytes for one in chosen)
         log_reading(settings, archive, "export", query=box, found=len(chosen), bytes=size, why=why)
-        about = About(query=box, made_at=format_instant(utc_now()), archive_id=archive.identity.id)
+        about = about_now(archive, box, wanted)
         with stands(lambda: _what_stands(where[0])), progress(console, recordings=len(chosen)) as show:
             bundle = _write(archive, chosen, where, about, lambda done, size: show(format_size(size), recordings=done))
     for problem in bundle.problems:

@@ -79,7 +79,10 @@ class Deployment:
             "retention.toml": str(self.folder / "retention.toml"),
             "DIR": str(self.folder / "audio"),
             COPY: str(next((self.folder / "archive").glob(f"recordings/*/*/*/{self.recordings[0]}/audio.wav"), COPY)),
-            **{name: str(self.folder / name) for name in ("call.wav", "case-17", "case-17.zip", "case-17.zip.age")},
+            **{
+                name: str(self.folder / name)
+                for name in ("call.wav", "case-17", "case-17.zip", "case-17.zip.age", "case-18")
+            },
             "+13125550100 since:2026-01-01": "since:2026-01-01",  # numbers are made up
             "archive_recording:ID": "archive_recording:given-up",
             "ID": self._id(words),
@@ -102,7 +105,8 @@ class Deployment:
             made = run_callvault(["tokens", "create", "a token", "--role", "listener", "--json"], self.environment)
             return str(json.loads(made.stdout)["id"])
         if words[0] == "cases" or "--case" in words:
-            opened = ["cases", "open", "a case", "--leg", "none", "--why", "a letter", "--json"]
+            of = ["--id", self.recordings[0]] if words[0] == "export" else ["--leg", "none"]
+            opened = ["cases", "open", "a case", *of, "--why", "a letter", "--json"]
             return str(json.loads(run_callvault(opened, self.environment).stdout)["id"])
         return self.recordings.pop() if words[0] == "erase" else self.recordings[0]
 

@@ -17,6 +17,11 @@ from typing import Any
 import pyrage
 import pytest
 
+from archive.archive import Archive
+from archive.cases import new_id as new_case_id
+from archive.cases import put_case
+from archive.records import CaseQuery, CaseRecord
+from archive.stores.store import open_store
 from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.worker import archive as archive_one
@@ -413,6 +418,28 @@ def test_what_an_interrupted_export_holds_and_the_archive_no_longer_has_is_in_no
     for bundle in (tmp_path / "case", unpacked(tmp_path / "case.zip", tmp_path)):
         assert len(list((bundle / "audio").iterdir())) == CALLS_A_DAY - 1
         assert "is not part of the bundle" not in check(bundle)[1]
+
+
+def test_a_bundle_of_a_case_names_it_and_says_that_it_holds(sealed: Sealed, tmp_path: Path) -> None:
+    environment, out = own(sealed, tmp_path), tmp_path / "case"
+    call = sealed.calls[3][0]
+    archive = Archive(open_store((tmp_path / "archive").as_uri()))
+    case_id, name, query, at = (
+        new_case_id(),
+        "Doe v. <Example>",
+        CaseQuery(id=call["id"]),
+        "2026-11-25T00:00:00.000000Z",
+    )
+    row = CaseRecord(id=case_id, number=1, state="open", name=name, query=query, why="a letter", by="Ann", at=at)
+    put_case(archive, row)
+    report = export(environment, "--case", case_id, "--out", str(out))
+    assert report["recordings"] == 1 and check(out)[0] == 0
+    summary = json.loads((out / "proof" / "bundle.json").read_bytes())
+    assert (summary["case"], summary["case_name"]) == (case_id, name)
+    page = (out / "index.html").read_text()
+    assert "Doe v. &lt;Example&gt;" in page and "held" in page
+    none = run_callvault(["export", "--case", "none", "--out", str(tmp_path / "none")], environment)
+    assert none.returncode == 2 and "no case none" in none.stderr
 
 
 def test_an_encrypted_bundle_is_for_its_recipients_alone(sealed: Sealed, tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ from pathlib import Path
 from archive import layout
 from archive.ahead import ahead
 from archive.archive import Archive
+from archive.cases import read_cases
 from archive.problems import Problem
 from archive.seals import Chain
 from workers.catalogue.feed import all_held_connections
 from workers.catalogue.search import Chosen
-from workers.export.exported import export_one
+from workers.export.exported import Holds, export_one
 from workers.export.index import About, Growing, Index
 from workers.export.seals import DaySeals, seals_of
 from workers.export.target import Piece, Target, piece_of
@@ -71,7 +72,7 @@ def write_bundle(
     """
     chain = Chain(archive)
     chain.refresh()
-    held, seals = all_held_connections(archive), DaySeals(archive, chain)
+    held, seals = Holds(all_held_connections(archive), read_cases(archive)), DaySeals(archive, chain)
     index, sums = Index(), Growing()
 
     def put(piece: Piece) -> None:

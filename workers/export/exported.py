@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.cases import Case, facts_of, facts_without_record, holding
 from archive.problems import Problem, cold
 from archive.proof import Damaged, Missing
 from archive.readers import COMMIT_RECORD, DECISION, DISPOSAL
@@ -24,6 +25,19 @@ _LONGEST_PARTY = 40
 _LONGEST_ID = 64
 
 Fetch = Callable[[str, ArchivedObject], Piece]
+
+
+@dataclass(frozen=True)
+class Holds:
+    """What holds recordings beside the decisions about each.
+
+    Attributes:
+        connections: those on hold.
+        cases: all cases, as the archive has them.
+    """
+
+    connections: Collection[str]
+    cases: Sequence[Case]
 
 
 @dataclass
@@ -62,13 +76,13 @@ class Exported:
         return any(piece.file.key == layout.commit_key(self.folder) for piece in self.records)
 
 
-def export_one(archive: Archive, fetch: Fetch, held: Collection[str], chosen: Chosen) -> Exported:
+def export_one(archive: Archive, fetch: Fetch, held: Holds, chosen: Chosen) -> Exported:
     """Read everything of one recording; several threads call it.
 
     Args:
         archive: the archive.
         fetch: fetches audio for the bundle.
-        held: the connections on hold.
+        held: what holds recordings.
         chosen: the recording.
 
     Raises:
@@ -83,16 +97,15 @@ def export_one(archive: Archive, fetch: Fetch, held: Collection[str], chosen: Ch
     name, disposed = _file_name(one.hit), _disposed_of(records)
     for stem, known in _audio_of(records, name, problems):
         suffix = "mp3" if known.content_type == "audio/mpeg" else "wav"
+        if known.key in disposed:
+            continue  # also what an interrupted export has of it; the record of the disposal is in the bundle
         try:
             one.audio.append(fetch(f"audio/{stem}.{suffix}", known))
         except KeyError:
-            if known.key not in disposed:
-                problems.append(Problem("missing", known.key, "gone from the archive"))
+            problems.append(Problem("missing", known.key, "gone from the archive"))
         except StoreCold as error:
             problems.append(cold(error))
         except Damaged as damage:
-            if isinstance(damage, Missing) and known.key in disposed:
-                continue  # its record says under which rule; it is in the bundle too
             kind = "missing" if isinstance(damage, Missing) else "damaged"
             problems.append(Problem(kind, damage.key, damage.what))
     if texts := _texts_of(records, problems):
@@ -150,17 +163,20 @@ def _texts_of(records: Mapping[str, bytes], problems: list[Problem]) -> list[str
     return found
 
 
-def _hit_of(folder: str, chosen: Chosen, records: Mapping[str, bytes], held: Collection[str]) -> Hit:
+def _hit_of(folder: str, chosen: Chosen, records: Mapping[str, bytes], held: Holds) -> Hit:
     """A recording as the catalogue would have it, from its records."""
     row: Row | None = None
+    facts = facts_without_record(folder)
     commit_key = layout.commit_key(folder)
     if commit_key in records:
         try:
             commit = COMMIT_RECORD.read(records[commit_key], commit_key)
+            facts = facts_of(commit)
             row = row_of_commit(chosen.recording_id, chosen.day, commit)
             row = row_of(SealedFolder(folder, records=dict(records), commit=commit))
         except UnreadableRecord:
             pass  # the row of the commit record alone, if that can be read
+    cases = [case.id for case in holding(held.cases, facts)]
     row = row or Row(recording_id=chosen.recording_id, day=chosen.day)
     state = state_of(
         row.findings,
@@ -168,9 +184,9 @@ def _hit_of(folder: str, chosen: Chosen, records: Mapping[str, bytes], held: Col
         is_deleted=row.deleted_at is not None,
         is_erased=layout.erasure_key(folder) in records,
         is_disposed=any(kinds.kind_of(key) is kinds.AUDIO for key in _disposed_of(records)),
-        is_held=row.connection_id in held,
+        is_held=bool(cases) or row.connection_id in held.connections,
     )
-    return Hit(row=row, state=state)
+    return Hit(row=row, state=state, cases=cases)
 
 
 def _disposed_of(records: Mapping[str, bytes]) -> set[str]:

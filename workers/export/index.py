@@ -14,10 +14,14 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from archive.archive import Archive
+from archive.cases import read_cases
 from archive.problems import Problem
 from text.counts import many
-from text.times import format_duration
+from text.times import format_duration, format_instant, utc_now
+from workers.catalogue.in_cases import case_of
 from workers.catalogue.inventory import CSV_HEAD, csv_cells, safe_cell
+from workers.catalogue.query import Query
 from workers.export.exported import Exported
 
 _TEMPLATES = jinja2.Environment(
@@ -41,11 +45,32 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
         query: the search, or the ids of what a person selected; empty: everything.
         made_at: ISO 8601, UTC.
         archive_id: of the archive.
+        case: the id of the case that was searched for; empty: none was. `case_name`: what people call it.
     """
 
     query: str
     made_at: str
     archive_id: str
+    case: str = ""
+    case_name: str = ""
+
+
+def about_now(archive: Archive, box: str, query: Query | None) -> About:
+    """What a bundle that is made now is an export of; blocks.
+
+    Args:
+        archive: the archive.
+        box: the search as a person wrote it; query: the same, as Callvault understood it; None: a selection.
+
+    Raises:
+        BadQuery: the archive has no such case.
+        StoreError: the archive does not answer.
+    """
+    about = About(query=box, made_at=format_instant(utc_now()), archive_id=archive.identity.id)
+    if query is None or query.case is None:
+        return about
+    case = case_of(read_cases(archive), query.case)
+    return msgspec.structs.replace(about, case=case.id, case_name=case.name)
 
 
 class Growing:

@@ -29,10 +29,11 @@ from text.errors import UserError
 from text.one_line import one_line
 from text.sizes import format_size
 from text.times import format_instant, utc_now
+from workers.catalogue.query import read_box, read_query
 from workers.engine.worker import again_in
 from workers.export.bundle import Bundle
 from workers.export.encryption import encrypted, read_recipients
-from workers.export.index import About
+from workers.export.index import about_now
 from workers.export.place import SHOWN_AFTER_FAILING, End, Exports, Request, open_exports
 from workers.export.zips import ZipStream
 from workers.keys import EXPORTING
@@ -172,7 +173,7 @@ def _end_of(runtime: Runtime, making: _Making) -> End | None:
 def _ready(runtime: Runtime, making: _Making) -> End:
     exports, request = making.exports, making.request
     _assert_room(exports, request)
-    about = About(request.query, format_instant(utc_now()), request.archive_id)
+    about = about_now(runtime.archive, request.query, read_query(read_box(request.query)) if request.query else None)
     chosen = exports.chosen(request.id)
     packed = ZipStream(runtime.archive, chosen, f"export-{request.id}", about, making.show)
     chunks = packed.chunks()
