@@ -178,21 +178,15 @@ def candidates(facts: Facts, rules: AppliedRules, part: Part) -> list[Candidate]
 
 def _ruled(facts: Facts, applied: Sequence[AppliedRules], part: Part) -> _Ruled:
     """The end of one part by all rules that people applied: the last ones count, earlier ones until their grace is over."""
-    decided = _by(facts, applied[-1], part)
+    base = decided = _by(facts, applied[-1], part)
     for earlier, until, replaced_by in replaced(applied):
         old = None if earlier is None else _by(facts, earlier, part)
         keeps_more = old is None or (old.stays == "metadata" and decided.stays == "hashes")
         before = _NEVER if old is None or keeps_more else old.ends_at
         if (ends_at := min(before, until)) > decided.ends_at:
-            what = (
-                "everything was kept for ever"
-                if earlier is None
-                else f"rules {earlier.number} kept more of it, or longer,"
-            )
-            why = (
-                f"{what} until rules {replaced_by.number} were applied at {_shown(replaced_by)}, and their grace counts"
-            )
-            decided = decided._replace(ends_at=ends_at, why=f"{decided.why}; but {why}")
+            what = "everything was kept for ever" if earlier is None else f"rules {earlier.number} kept more, or longer"
+            grace = f"for a grace since rules {replaced_by.number} were applied at {_shown(replaced_by)}"
+            decided = decided._replace(ends_at=ends_at, why=f"{base.why}; but before, {what}, and that counts {grace}")
     return decided
 
 

@@ -75,9 +75,10 @@ def write_plan(plan: Plan, planned: Sequence[AppliedRules], *, is_in_force: bool
     _line(f"past their end now: {_amount(plan.over)}")
     _line(f"kept for ever: {_amount(plan.kept)}")
     for rule in rules.rules:
-        if not plan.by_rule[rule.name] and plan.looked_at:
+        doubtful = plan.doubtful[rule.name]
+        if plan.looked_at and rule.has_conditions and not doubtful and not plan.by_rule[rule.name]:
             _line(f"rule {rule.name} decides about no recording; check its conditions")
-        if doubtful := plan.doubtful[rule.name]:
+        if doubtful:
             _line(
                 f"rule {rule.name} may match {many(doubtful, 'recording')} whose records do not say; it can only keep them longer"
             )
@@ -173,7 +174,7 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
 
 
 def _write_term(term: Ending, zone: str) -> None:
-    word = "may go since" if term.is_over else "stays until"
+    word = "may go since" if term.is_over else "kept until"
     left = "; the commit record stays" if term.stays == "metadata" else "; only hashes stay"
     _line(f"{' and '.join(term.goes)}: {word} {_both(term.ends_at, zone)}{left}")
     _line(f"  because {term.why} (rules {term.number})")
@@ -193,7 +194,8 @@ def _write_rules(one: Explanation) -> None:
         )
     if rows:
         _table(("part", "rule", "fit", "keeps", "end (UTC)"), rows)
-        _line("of several rules, the longest counts")
+    if len(rows) > len({ruling.part for ruling in one.rules}):
+        _line("of several rules for a part, the longest counts")
 
 
 def _both(at: str, zone: str) -> str:
