@@ -111,9 +111,8 @@ def write_changes(
     """Print what other rules change, for the person who is asked."""
     for one in changed:
         mark = "+" if one.before is None else "-" if one.after is None else "~"
-        _line(
-            f"{mark} {one.name}: {' -> '.join(_value(value) for value in (one.before, one.after) if value is not None)}"
-        )
+        shown = [_value(one.name, value) for value in (one.before, one.after) if value is not None]
+        _line(f"{mark} {one.name.removesuffix('_seconds')}: {' -> '.join(shown)}")
     if not before:
         _line("These are the first rules: until now, everything is kept for ever.")
     _line(f"goes earlier: {_amount(found.earlier)}")
@@ -125,9 +124,9 @@ def write_changes(
         _line(f"the first of all ends at {format_instant(found.first)[:19]}Z")
 
 
-def _value(value: Any) -> str:
+def _value(name: str, value: Any) -> str:
     if not isinstance(value, dict):
-        return str(value)
+        return format_duration(value) or "0s" if name == "grace_seconds" else str(value)
     shown = {name: one for name, one in value.items() if name != "name"}
     return " ".join(
         f"{name}={','.join(map(str, one)) if isinstance(one, list | tuple) else one}" for name, one in shown.items()

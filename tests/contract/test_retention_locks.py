@@ -121,7 +121,8 @@ async def test_plan_and_explain_say_where_a_lock_is_longer_than_the_rule(
     here: dict[str, str], sandbox: RunningSandbox, async_redis: Any
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, started_at=utc_now() - timedelta(days=3))
-    apply(here, 'grace = "0s"\n[default]\nkeep = "1 day"\n')
+    Path(here["CALLVAULT_RETENTION_FILE"]).write_text('grace = "0s"\n[default]\nkeep = "1 day"\n')
+    assert run_callvault(["retention", "apply", "--yes"], here).returncode == 0
     async with runtime_of(here, async_redis, CALLVAULT_RETENTION="3650d") as runtime:
         await archive_all(runtime, recording)
 
