@@ -20,6 +20,8 @@ LONG = {
     "test_no_help_imports_what_is_slow": 50,
     "test_a_full_disk_under_redis_loses_no_accepted_event": 40,
     "test_a_worker_that_stops_itself_reports_what_failed_why_and_what_to_do": 40,
+    "test_a_call_is_archived_deleted_at_telnyx_and_disposed_of_at_the_end_of_its_rule": 15,
+    "test_a_run_that_is_killed_at_any_request_is_finished_by_the_next": 10,
     "test_the_clock_waits_for_no_slot_and_behind_no_job": 30,
     "test_a_failover_by_sentinel_under_load_loses_no_event": 30,
     "test_every_play_that_was_answered_is_in_the_log_once_after_kill_9": 20,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 
@@ -29,6 +30,7 @@ from workers.runtime import Runtime, open_runtime
 log = get_logger()
 
 _EVERY_SECONDS = 60.0
+_DRAIN_SECONDS = 25.0  # for the recordings under way, and the rows of their day
 _LONGEST_SECONDS = 24 * 3600.0
 
 
@@ -92,6 +94,9 @@ async def _work(settings: Settings, redis_url: str) -> None:
         notify(READY)
         log.info("disposal ready", archive=settings.archive_address)
         await stop.wait()
+        disposer.leave()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(disposer.idle.wait(), _DRAIN_SECONDS)
         await end_tasks([*turns, counting])
         await runtime.history.flush()
         log.info("disposal stopped")

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from archive import layout
+from archive.cases import put_case
 from archive.decisions import new_id, put_decision
-from archive.records import Decision
+from archive.records import CaseQuery, CaseRecord, Decision
 from archive.stores.store import Store
 from config.settings import load_settings
 from lab.clock import Clock, SkewedServer
@@ -72,6 +73,20 @@ def hold(runtime: Runtime, recording_id: str) -> None:
         id=new_id(), decision="hold", scope="recording", subject=recording_id, why="case 17", by="Ann", at="2026-01-01"
     )
     put_decision(runtime.archive, made)
+
+
+def open_case(runtime: Runtime, recording_id: str) -> None:
+    row = CaseRecord(
+        id=f"case-{recording_id}",
+        number=1,
+        state="open",
+        name="Doe v. Example",
+        query=CaseQuery(id=recording_id),
+        why="suit",
+        by="Ann",
+        at="2026-01-01T00:00:00Z",
+    )
+    put_case(runtime.archive, row)
 
 
 async def test_what_is_past_its_term_goes_and_stays_on_record(
@@ -157,7 +172,7 @@ async def test_whatever_keeps_a_recording_keeps_it_and_is_reported_once(
     assert (code, {one["recording_id"] for one in json.loads(out)["kept"]}) == (0, {*expected})
 
 
-@pytest.mark.parametrize("what", ["hold", "rules", "pause", "unreadable rules"])
+@pytest.mark.parametrize("what", ["hold", "case", "rules", "pause", "unreadable rules"])
 async def test_what_comes_in_the_middle_of_a_run_counts_from_the_next_recording_on(
     what: str, runtime: Runtime, small: SmallArchive, environment: dict[str, str]
 ) -> None:
@@ -170,6 +185,9 @@ async def test_what_comes_in_the_middle_of_a_run_counts_from_the_next_recording_
         if what == "hold":
             for name in ("7-one", "5-one", "5-two"):
                 hold(runtime, name)
+        elif what == "case":
+            for name in ("7-one", "5-one", "5-two"):
+                open_case(runtime, name)
         elif what == "rules":
             small.rules(2, rules=[{"name": "default", "keep": "50 years"}])
         elif what == "unreadable rules":
@@ -183,7 +201,7 @@ async def test_what_comes_in_the_middle_of_a_run_counts_from_the_next_recording_
     report = await Disposer(runtime).run()
     gone = {one.recording_id for one in report.gone}
     of_the_first_day = {f"{FIRST_DAYS[0]}-one", f"{FIRST_DAYS[0]}-two"}
-    if what == "hold":
+    if what in ("hold", "case"):
         assert (gone & {"7-one", "5-one", "5-two"}, report.stopped) == (set(), None)
         assert gone >= {"7-two", *of_the_first_day}
     else:

@@ -58,6 +58,9 @@ class Disposer:
         by: who disposes, for records and the access log.
         is_dry: find and ask, and dispose of nothing.
         hours: whether it keeps to the hours of `CALLVAULT_DISPOSE_HOURS`.
+
+    Attributes:
+        idle: set while no run is under way.
     """
 
     def __init__(self, runtime: Runtime, *, by: str = "", is_dry: bool = False, hours: bool = True) -> None:
@@ -66,6 +69,9 @@ class Disposer:
         self._is_dry = is_dry
         self._keeps_hours = hours
         self._clock = TelnyxClock()
+        self._is_leaving = False
+        self.idle = asyncio.Event()
+        self.idle.set()
         self._retries: dict[date, tuple[float, float]] = {}  # when a day is due again, and the wait before that
         self._next = 0.0  # when the rate allows the next recording
         self._keys: SealKeys | None = None
@@ -82,17 +88,24 @@ class Disposer:
             StoreError, redis.exceptions.RedisError: one of them is away.
         """
         report = Report()
+        self.idle.clear()
         try:
             async with held(self._runtime.redis, DISPOSING, "disposal", _LEASE_WAIT_SECONDS):
                 await self._run(report)
         except Stopped as stopped:
             report.stopped = str(stopped)
+        finally:
+            self.idle.set()
         if not self._is_dry:
             await tell(self._runtime, report)
         return report
 
+    def leave(self) -> None:
+        """Begin with no further recording: the run under way finishes what it has begun, and the rows of its day."""
+        self._is_leaving = True
+
     async def _run(self, report: Report) -> None:
-        self._assert_hour()
+        self._assert_may_begin()
         applied, now = await ask_of_all(self._runtime, self._clock)
         if not applied:
             raise Stopped("no retention rules are applied; `callvault retention apply` applies them")
@@ -183,7 +196,7 @@ class Disposer:
             Stopped: nothing may be disposed of now, or the credentials may not delete.
             StoreError, redis.exceptions.RedisError: one of them is away.
         """
-        self._assert_hour()
+        self._assert_may_begin()
         await self._wait_for_rate()
         recording_id = layout.recording_id_of(candidate.folder)
         try:
@@ -296,7 +309,9 @@ class Disposer:
         self._runtime.chain.become(chain)
         return chain.days
 
-    def _assert_hour(self) -> None:
+    def _assert_may_begin(self) -> None:
+        if self._is_leaving:
+            raise Stopped("the process is asked to stop")
         hours = self._runtime.settings.dispose_hours
         if self._keeps_hours and hours is not None and not hours.holds(utc_now().hour):
             raise Stopped(f"outside the hours {hours} UTC (CALLVAULT_DISPOSE_HOURS)")
