@@ -36,6 +36,7 @@ _SAYS: dict[accesses.Says, tuple[str, ...]] = {
 # What operations of `/api/` write themselves, by their names, and files, by their paths.
 _THEMSELVES: dict[str, tuple[str, ...]] = {
     "createAudioAddress": ("address", "play", "download", "sent"),
+    "restoreAudio": ("restore",),
     "holdRecording": ("hold",),
     "releaseRecording": ("release",),
     "approveFindings": ("approve",),

@@ -37,7 +37,6 @@ from azure.storage.blob import (
     ExponentialRetry,
     ImmutabilityPolicy,
     RehydratePriority,
-    StandardBlobTier,
     generate_blob_sas,
 )
 from urllib3.exceptions import HTTPError
@@ -46,6 +45,7 @@ from archive.layout import Outside, name_in_bucket
 from archive.source import Source
 from archive.stores import lines
 from archive.stores.adapter import InPiecesAdapter
+from archive.stores.azure_tiers import ARCHIVE, RESTORED, state_of, text_of, tier_of
 from archive.stores.lifecycle import LifecycleRule
 from archive.stores.next_part import parts_ahead
 from archive.stores.store import (
@@ -53,7 +53,6 @@ from archive.stores.store import (
     Buffers,
     KeyExists,
     RestoreWish,
-    State,
     StoreCold,
     StoredObject,
     StoreError,
@@ -68,7 +67,6 @@ from text.counts import many
 
 _BLOCKS = "md5-of-blocks"
 _LOCKS = {"BlobImmutableDueToPolicy": "a retention lock", "BlobImmutableDueToLegalHold": "a legal hold"}
-_ARCHIVE, _RESTORED = "Archive", "Cool"
 _READ_BYTES = 4 * 1024 * 1024
 _RETRIES = 5
 
@@ -157,7 +155,7 @@ class AzureStore:
         try:
             with _store_errors(self._shown(key)):
                 found = blob.get_blob_properties()
-                state = _state_of(found)
+                state = state_of(found)
                 # An archived blob does not show its blocks.
                 is_listed = found.size > 0 and state == "readable"
                 committed = blob.get_block_list("committed")[0] if is_listed else []
@@ -169,7 +167,7 @@ class AzureStore:
                 checksums[_BLOCKS] = _of_blocks([block.id for block in committed])
         elif state == "readable" and found.content_settings.content_md5:
             checksums["md5"] = bytes(found.content_settings.content_md5).hex()
-        lock, storage_class = found.immutability_policy.expiry_time, _text(found.blob_tier)
+        lock, storage_class = found.immutability_policy.expiry_time, text_of(found.blob_tier)
         mark = found.etag.strip('"')
         about: dict[str, Any] = {"locked_until": lock, "storage_class": storage_class, "state": state}
         return StoredObject(key, found.size, mark, checksums, **about)
@@ -198,7 +196,7 @@ class AzureStore:
     def _cold(self, key: str) -> StoreCold:
         """The error about a blob that Azure would not give before it is rehydrated."""
         stored = self.stat(key)
-        return StoreCold(key, _ARCHIVE, is_restoring=stored is not None and stored.state == "restoring")
+        return StoreCold(key, ARCHIVE, is_restoring=stored is not None and stored.state == "restoring")
 
     def restore(self, key: str, wish: RestoreWish) -> None:
         """See `Store.restore`. The blob moves to the tier Cool and keeps its ETag."""
@@ -210,7 +208,7 @@ class AzureStore:
         priority = RehydratePriority.HIGH if wish.speed == "expedited" else RehydratePriority.STANDARD
         try:
             with _store_errors(self._shown(key)):
-                self._blob(key).set_standard_blob_tier(_RESTORED, rehydrate_priority=priority)
+                self._blob(key).set_standard_blob_tier(RESTORED, rehydrate_priority=priority)
         except _Missing:
             raise KeyError(key) from None
 
@@ -223,7 +221,7 @@ class AzureStore:
         with _store_errors(self._shown(prefix)):
             for blob in self._container.list_blobs(name_starts_with=self._prefix + prefix):
                 key = blob.name.removeprefix(self._prefix)
-                yield StoredObject(key, blob.size, storage_class=_text(blob.blob_tier))
+                yield StoredObject(key, blob.size, storage_class=text_of(blob.blob_tier))
 
     def presign(self, key: str, seconds: int) -> str | None:
         """See `Store.presign`. A shared access signature, by the account's key or a user delegation key."""
@@ -288,7 +286,7 @@ class AzureStore:
         if options.encryption_key:
             extra["encryption_scope"] = options.encryption_key
         if (storage_class := options.class_of(content_type)) is not None:
-            extra["standard_blob_tier"] = self._tier(storage_class)
+            extra["standard_blob_tier"] = tier_of(self.url, storage_class)
         if (until := options.lock_end(source)) is not None:
             mode = "locked" if options.retention_mode == "compliance" else "unlocked"
             extra["immutability_policy"] = ImmutabilityPolicy(expiry_time=until, policy_mode=mode)
@@ -298,32 +296,11 @@ class AzureStore:
             extra["tags"] = dict(attributes)
         return extra
 
-    def _tier(self, name: str) -> StandardBlobTier:
-        for tier in StandardBlobTier:
-            if str(tier.value).lower() == name.lower():
-                return tier
-        tiers = ", ".join(str(tier.value) for tier in StandardBlobTier)
-        raise StoreRefused(
-            f"{self.url}: CALLVAULT_STORAGE_CLASS: {name[:40]!r} is no access tier; expected one of {tiers}"
-        )
-
     def _blob(self, key: str) -> BlobClient:
         return self._container.get_blob_client(name_in_bucket(key, self._prefix))
 
     def _shown(self, key: str) -> str:
         return f"az://{self._container.container_name}/{name_in_bucket(key, self._prefix)}"
-
-
-def _state_of(found: Any) -> State:
-    """Whether a blob can be read (learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview)."""
-    if _text(found.blob_tier) != _ARCHIVE:
-        return "readable"
-    return "restoring" if (_text(found.archive_status) or "").startswith("rehydrate-pending") else "cold"
-
-
-def _text(value: Any) -> str | None:
-    """What the SDK gives as text or as an enumeration, as text; None if it gives nothing."""
-    return None if value is None else str(getattr(value, "value", value))
 
 
 def _transport() -> RequestsTransport:

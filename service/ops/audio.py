@@ -166,7 +166,11 @@ async def _reported(ops: Ops, damage: Damaged) -> Refused:
 
 def _refused_as_cold(error: StoreCold) -> Refused:
     """The answer about audio that is neither missing nor damaged, and cannot be read now."""
-    what = "wait until it is ready" if error.is_restoring else "ask for its restore on the page of the recording"
+    what = (
+        "wait until it is ready"
+        if error.is_restoring
+        else "ask for its restore, on its page or by POST /api/recordings/ID/restore"
+    )
     return Refused(409, f"{error}; {what}")
 
 

@@ -54,6 +54,7 @@ _WHY = {"why": "complaint 4711", "by": "Ann"}
 # Of bodies, by the name of the operation.
 BODIES: dict[str, Any] = {
     "createAudioAddress": {"minutes": 15, "why": "ticket 17", "by": "Ann"},
+    "restoreAudio": {"tier": "bulk", "days": 3, "by": "Ann"},
     "holdRecording": _WHY,
     "releaseRecording": {"why": "complaint 4711 is settled"},
     "approveFindings": {"why": "listened to it: it is a silent voice mail"},
@@ -100,6 +101,19 @@ ANSWERS: dict[str, Any] = {
         ],
     },
     "getTranscriptText": "I would like a refund.\n",
+    "restoreAudio": {
+        "recording_id": _ID,
+        "storage": [
+            {
+                "key": f"recordings/2026/11/26/{_ID}/audio.wav",
+                "storage_class": "DEEP_ARCHIVE",
+                "state": "restoring",
+                "readable_until": None,
+            }
+        ],
+        "note": f"recordings/2026/11/26/{_ID}/audio.wav: asked for its restore from DEEP_ARCHIVE at the speed bulk; usually "
+        "ready within 48 hours, then readable for 3 days.",
+    },
     "holdRecording": _outcome("hold", f"recording {_ID} is on hold"),
     "releaseRecording": _outcome(
         "release", f"recording {_ID} is released; a worker deletes its original when it is due"

@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Annotated
 
 import msgspec
+from starlette.requests import Request
 
 from archive import layout
 from archive.archive import Archive
 from archive.proof import Missing
-from archive.records import ArchivedObject
+from archive.records import ArchivedObject, UnreadableRecord
 from archive.restore import LONGEST_DAYS, Whereabouts, ask_for_restore, said_of, whereabouts
-from archive.stores.store import SPEEDS, RestoreWish, StoreRefused
+from archive.stores.store import SPEEDS, RestoreWish, Speed, State, StoreRefused
+from process.logs import get_logger
+from service.ops import accesses
 from service.ops.parts import Ops
 from service.ops.person import Refused
-from service.ops.view import View
+from service.ops.view import View, view_of
 from text.times import format_instant
+from workers.catalogue.search import Hit
+
+log = get_logger()
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -32,7 +39,7 @@ class Stored(msgspec.Struct, frozen=True):
 
     key: str
     storage_class: str | None
-    state: str
+    state: State
     readable_until: str | None
 
 
@@ -49,6 +56,33 @@ def read_storage(archive: Archive, objects: Sequence[ArchivedObject]) -> list[St
     return found
 
 
+class RestoreWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How audio in cold storage is restored.
+
+    Attributes:
+        tier: the speed: `bulk` is the cheapest and slowest, `expedited` the dearest and fastest.
+        days: how long a restored copy stays; Azure has no copies, and keeps the audio readable.
+        by: the name of the person in your application who asks, for the access log.
+    """
+
+    tier: Speed = RestoreWish.speed
+    days: Annotated[int, msgspec.Meta(ge=1, le=LONGEST_DAYS)] = RestoreWish.days
+    by: Annotated[str, msgspec.Meta(max_length=60)] = ""
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """Where the audio of a recording lies after its restore was asked for.
+
+    Attributes:
+        storage: of each format.
+        note: what was asked for, in one line.
+    """
+
+    recording_id: str
+    storage: list[Stored]
+    note: str
+
+
 async def restore(ops: Ops, form: dict[str, str]) -> str:
     """Ask for the restore of all audio of a recording that is cold; one line about it.
 
@@ -56,26 +90,56 @@ async def restore(ops: Ops, form: dict[str, str]) -> str:
         Refused: the archive does not have it, or the store does not take the request.
         StoreError: the archive cannot be read now.
     """
-    recording_id, wish = form["id"], _wish(form)
-    hit = await View(ops).find(recording_id)  # the door has checked the scope
-    if hit is None or hit.state == "erased":
+    wish = _wish(form)
+    hit = await View(ops).find(form["id"])  # the door has checked the scope
+    return (await _restore(ops, hit, form["id"], wish)).note
+
+
+async def restore_by_api(ops: Ops, request: Request, wanted: RestoreWanted) -> Restored:
+    """The same for a program. A request that is sent again changes nothing.
+
+    Raises:
+        Refused, StoreError: as `restore`.
+    """
+    recording_id = request.path_params["recording_id"]
+    said = accesses.Said("restore", [recording_id], by=wanted.by.strip())
+    async with accesses.logged(ops, request, request.state.person, said):
+        hit = await view_of(request).find(recording_id)
+        made = await _restore(ops, hit, recording_id, RestoreWish(wanted.days, wanted.tier))
+    ops.changed()
+    log.info("asked for a restore through the API", who=request.state.person.name, said=made.note)
+    return made
+
+
+async def _restore(ops: Ops, hit: Hit | None, recording_id: str, wish: RestoreWish) -> Restored:
+    if hit is None or hit.state in ("erased", "disposed"):
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
-    record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
-    said = []
-    for known in record.objects if record else ():
-        try:
-            before = await asyncio.to_thread(whereabouts, ops.runtime.archive, known.key)
-            if before.state == "cold":
-                now = await asyncio.to_thread(ask_for_restore, ops.runtime.archive, known.key, wish)
-                said.append(f"{known.key}: {said_of(wish, now)}.")
-            else:
-                said.append(f"{known.key} {before}.")
-        except Missing as missing:
-            raise Refused(404, str(missing)) from None
-        except StoreRefused as refused:
-            raise Refused(409, str(refused)) from None
-    return " ".join(said) or f"recording {recording_id} has no audio in the archive"
+    try:
+        record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
+        objects = [] if record is None else record.objects
+        storage, said = await asyncio.to_thread(_ask_for_each, ops.runtime.archive, objects, wish)
+    except Missing as missing:
+        raise Refused(404, str(missing)) from None
+    except (StoreRefused, UnreadableRecord) as refused:
+        raise Refused(409, str(refused)) from None
+    return Restored(recording_id, storage, " ".join(said) or f"recording {recording_id} has no audio in the archive")
+
+
+def _ask_for_each(
+    archive: Archive, objects: Sequence[ArchivedObject], wish: RestoreWish
+) -> tuple[list[Stored], list[str]]:
+    """Ask for the restore of each object that is cold; where each is then, and a sentence about it. Blocks."""
+    storage, said = [], []
+    for known in objects:
+        where = whereabouts(archive, known.key)
+        if where.state == "cold":
+            where = ask_for_restore(archive, known.key, wish)
+            said.append(f"{known.key}: {said_of(wish, where)}.")
+        else:
+            said.append(f"{known.key} {where}.")
+        storage.append(_stored(where))
+    return storage, said
 
 
 def _wish(form: dict[str, str]) -> RestoreWish:

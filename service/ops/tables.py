@@ -352,6 +352,18 @@ OPERATIONS = (
         refusals=(404, 409),
     ),
     Operation(
+        f"{_RECORDING}/restore",
+        "POST",
+        "restoreAudio",
+        "ask for the restore of audio in cold storage",
+        storage.restore_by_api,
+        HEAR,
+        storage.Restored,
+        storage.RestoreWanted,
+        scoped="one",
+        refusals=(404, 409, 413, 415),
+    ),
+    Operation(
         f"{_RECORDING}/hold",
         "POST",
         "holdRecording",

@@ -24,6 +24,7 @@ from lab.servers import RunningSandbox
 from lab.stores import BUCKET, S3_ENVIRONMENT, Emulator, environ, make_archive
 from lab.worker import archive, delete_what_is_due, own_runtime, settings_of
 from tests.seals.small import SmallArchive
+from tests.service.test_roles import make_token
 from workers.recordings.repair import CannotRepair, _look
 
 ID = "11-one"
@@ -224,6 +225,17 @@ def test_the_page_has_a_button_instead_of_a_player_until_the_audio_is_restored(c
         assert "<audio" in page and "can be heard until" in page and "Restore: make it readable" not in page
         assert client.get(f"/ops/recordings/{ID}/audio.wav").status_code == 200
         assert client.get(f"/api/recordings/{ID}").json()["storage"][0]["state"] == "readable"
+        cold.put(cold.key, "GLACIER")
+        token = {
+            "Authorization": f"Bearer {make_token(cold.environment | {'REDIS_URL': redis_url}, 'listener')['token']}"
+        }
+        answer = client.get(f"/api/recordings/{ID}/audio.wav", headers=token)
+        assert answer.status_code == 409 and "POST /api/recordings/ID/restore" in answer.text
+        for state in ("restoring", "restoring"):  # asked twice is asked once
+            answer = client.post(f"/api/recordings/{ID}/restore", json={"tier": "expedited"}, headers=token)
+            assert answer.status_code == 200 and answer.json()["storage"][0]["state"] == state, answer.text
+        assert client.post(f"/api/recordings/{ID}/restore", json={"days": 0}, headers=token).status_code == 400
+        assert client.post("/api/recordings/nobody/restore", json={}, headers=token).status_code == 404
 
 
 @pytest.mark.parametrize("proof", ["store", "read-back"])

@@ -84,7 +84,7 @@ def _overrides() -> str:
 def test_every_request_that_the_documentation_shows_works(api: Api, tmp_path: Path) -> None:
     program("curl", "curl")
     commands = _commands()
-    assert len(commands) == 8
+    assert len(commands) == 9
     environment = CLEAN | {"CALLVAULT": str(api.client.base_url).rstrip("/"), "TOKEN": api.tokens["officer"]["token"]}
     environment |= {"PATH": f"{GENERATOR}:{os.environ['PATH']}", "no_proxy": "127.0.0.1"}
     (tmp_path / "client.yaml").write_text("post_hooks: []\n" + _overrides())
@@ -96,7 +96,7 @@ def test_every_request_that_the_documentation_shows_works(api: Api, tmp_path: Pa
         )
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         answers.append(done.stdout)
-    assert json.loads(answers[1])["url"] and "refund" in answers[2] and json.loads(answers[4])["is_new"]
+    assert json.loads(answers[1])["url"] and "refund" in answers[2] and json.loads(answers[5])["is_new"]
     assert (tmp_path / "call.wav").read_bytes() == b"audio of 11-one"
     kinds = set(re.findall(r"^\| `([a-z-]+)` \| \d", TEXT, re.MULTILINE))
     assert kinds == {*PROBLEMS}

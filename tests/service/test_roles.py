@@ -67,7 +67,7 @@ CHANGES_OF = {
 }
 
 # Operations of `/api/`, by their `operationId`.
-_READ = {"createAudioAddress", "downloadAudio", "getTranscript", "getTranscriptText"}
+_READ = {"createAudioAddress", "downloadAudio", "getTranscript", "getTranscriptText", "restoreAudio"}
 OPERATIONS_OF = {
     "listener": _READ,
     "operator": set[str](),
