@@ -21,10 +21,11 @@ from archive.records import UnreadableRecord
 from service.ops.masking import with_masked_numbers
 from service.ops.person import Refused
 from text.errors import UserError
+from text.numbers import wanted_number
 from workers.catalogue import search as catalogue
 from workers.catalogue.in_cases import CaseCounts, count_case
 from workers.catalogue.lookup import day_at_telnyx
-from workers.catalogue.query import Query
+from workers.catalogue.query import BadQuery, Query
 from workers.catalogue.reach import EVERYTHING, Reach
 from workers.catalogue.rows import Row, row_of_commit
 from workers.catalogue.search import Chosen, Hit
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from service.ops.parts import Ops
 
 _AT_ONCE = 8
+_FEWEST_DIGITS = 8  # of a whole number, with or without its country
 
 
 def view_of(request: Request) -> View:
@@ -76,7 +78,9 @@ class View:
 
         Raises:
             UserError: `after` is not the `place` of a hit that this person sees.
+            BadQuery: a part of a number is searched for, and numbers are masked.
         """
+        self._assert_searchable(query)
         place = after
         if after is not None and not self.is_whole:
             known = await self._ops.catalogue.ask(lambda path: catalogue.search_ids(path, [after], self.reach))
@@ -89,11 +93,13 @@ class View:
         return [self._shown(hit) for hit in found]
 
     async def count(self, query: Query) -> int:
-        """How many recordings match, on all pages; `MOST_COUNTED + 1` if there are more than that."""
+        """How many recordings match, on all pages; `MOST_COUNTED + 1` if there are more than that. Raises as `search`."""
+        self._assert_searchable(query)
         return await self._ops.catalogue.ask(lambda path: catalogue.count(path, query, self.reach))
 
     def all(self, query: Query) -> Iterator[Hit]:
-        """All recordings that match, the latest first, read a page at a time; blocks."""
+        """All recordings that match, the latest first, read a page at a time; blocks. Raises as `search`."""
+        self._assert_searchable(query)
         return map(self._shown, catalogue.search_all(self._ops.catalogue.path, query, self.reach))
 
     async def choose(self, query: Query) -> list[Chosen]:
@@ -181,6 +187,23 @@ class View:
         except UnreadableRecord:
             return None
         return None if record is None else row_of_commit(row.recording_id, row.day, record)
+
+    def _assert_searchable(self, query: Query) -> None:
+        """Check that a search does not find out masked numbers digit by digit.
+
+        Raises:
+            BadQuery: it does.
+        """
+        if query.number is None or not (self._ops.settings.ops_mask_numbers or self.reach.masks_some):
+            return
+        wanted = wanted_number(query.number)
+        is_shown = wanted.how == "address" and wanted.text.startswith("@")  # a host
+        if not is_shown and (wanted.how == "address" or len(wanted.text) < _FEWEST_DIGITS):
+            raise BadQuery(
+                f"numbers are masked for you, so give a whole one, {_FEWEST_DIGITS} digits at least, or the host of a SIP "
+                "address as @example.com",
+                "number",
+            )
 
     async def _take(self, recording_id: str) -> bool:
         """Look for a recording in the archive itself, first under the day that Telnyx reports."""

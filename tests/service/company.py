@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from archive import layout
-from lab.processes import receiver
+from lab.processes import receiver, wait_for
 from tests.seals.small import SmallArchive, noon
 from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment
 from tests.service.test_roles import bearer, make_token
@@ -76,6 +76,18 @@ class Company:
         if name not in self.tokens:
             self.tokens[name] = bearer(make_token(self.settings, role, *options)["token"])
         return self.tokens[name]
+
+    def ask(self, method: str, path: str, headers: dict[str, str], **more: Any) -> httpx.Response:
+        """The answer to a request, once the catalogue is complete: until then, what it does not have is not called unknown."""
+
+        def answer() -> httpx.Response | None:
+            found = self.client.request(method, path, headers=headers, **more)
+            return None if found.status_code == 503 and "not in the catalogue" in found.text else found
+
+        asked: httpx.Response = wait_for(lambda: [one] if (one := answer()) is not None else None, 60, "the catalogue")[
+            0
+        ]
+        return asked
 
     def api(self, path: str, headers: dict[str, str], **query: str) -> Any:
         return self.client.get(f"/api{path}", headers=headers, params=query).raise_for_status().json()

@@ -45,6 +45,12 @@ class Reach:
         return not any(not grant.mask and _is_in(grant.scope, row) for grant in self.grants)
 
     @property
+    def masks_some(self) -> bool:
+        """Whether it may reach a recording whose numbers are masked."""
+        shows_all = any(not grant.mask and grant.scope is None for grant in self.grants)
+        return not shows_all and any(grant.mask for grant in self.grants)
+
+    @property
     def masks_all(self) -> bool:
         """Whether numbers are masked where they belong to no recording that is known, such as in a search."""
         return all(grant.mask or grant.scope is not None for grant in self.grants)
