@@ -17,7 +17,7 @@ def ahead(items: Iterable[T], work: Callable[[T], R], at_once: int = AT_ONCE) ->
     """The results of `work` in the order of the items; an exception is raised in place of its result."""
     threads = ThreadPoolExecutor(at_once, thread_name_prefix="callvault-ahead")
     waiting: deque[Future[R]] = deque()
-    is_interrupted = False
+    is_left = False
     try:
         for item in items:
             waiting.append(threads.submit(work, item))
@@ -25,10 +25,10 @@ def ahead(items: Iterable[T], work: Callable[[T], R], at_once: int = AT_ONCE) ->
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except KeyboardInterrupt:
-        is_interrupted = True  # nobody waits for what a slow store still sends
+    except (KeyboardInterrupt, GeneratorExit):  # the second if it comes between two results, or the reader wants no more
+        is_left = True  # nobody waits for what a slow store still sends
         raise
     finally:
         for future in waiting:
             future.cancel()
-        threads.shutdown(wait=not is_interrupted)
+        threads.shutdown(wait=not is_left)

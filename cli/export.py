@@ -155,8 +155,8 @@ def _write(
             return _write_encrypted(archive, chosen, where, about, show)
         if _is_file(out):
             return write_zip(archive, chosen, out, about, show)
-        with begun(out, about):
-            return write_bundle(archive, chosen, Folder(archive.store, out), about, show)
+        with begun(out, about), Folder(archive.store, out) as folder:
+            return write_bundle(archive, chosen, folder, about, show)
     except OSError as error:
         again = "" if keys else " to continue"
         raise UserError(f"{error.filename or out}: {error.strerror}; run the same command again{again}") from None
@@ -189,15 +189,12 @@ def _write_encrypted(
 
 
 def _what_stands(out: Path) -> str:
-    """Remove what was half written when Ctrl-C came; returns what is left."""
-    from workers.export.folder import PART
+    """What is left when Ctrl-C came."""
     from workers.export.zips import unfinished
 
     if out.name.lower().endswith(_AGE):
         return "nothing was written; run the same command again"
     folder = unfinished(out) if _is_file(out) else out
-    for part in folder.rglob(f"*{PART}"):
-        part.unlink(missing_ok=True)
     return f"{folder} keeps what was exported; run the same command again to continue"
 
 

@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -16,10 +17,14 @@ from typing import Any
 import pytest
 
 from archive import layout
+from archive.ahead import ahead
+from archive.stores.store import open_store
 from cli.supervisor import CALLVAULT
 from lab.processes import CLEAN, ROOT, Process, callvault, free_port, run_callvault, wait_for
 from lab.servers import HttpServer, RunningSandbox
 from tests.seals.small import SmallArchive
+from workers.export.folder import Folder
+from workers.export.target import BundleFile, Piece
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -268,7 +273,8 @@ def test_an_export_that_is_interrupted_has_no_half_file_and_continues(
     out = tmp_path / name
     folder = tmp_path / f"{name}.unfinished" if name.endswith(".zip") else out
     with callvault(["export", "--all", "--out", str(out)], here) as running:
-        wait_for(lambda: any(folder.rglob("*5-two*.part")), 30, "the file that is being written")
+        half = "*5-two*.part" if folder == out else "bundle.zip"
+        wait_for(lambda: any(folder.rglob(half)), 30, "the file that is being written")
         assert running.stop(signal.SIGINT, 20) == 130, running.output
     assert sentence_of(running.output).endswith(
         f"interrupted: {folder} keeps what was exported; run the same command again to continue"
@@ -278,6 +284,28 @@ def test_an_export_that_is_interrupted_has_no_half_file_and_continues(
     (small.root / key).write_bytes(whole)
     done = run_callvault(["export", "--all", "--out", str(out), "--json"], here)
     assert (done.returncode, json.loads(done.stdout)["recordings"]) == (0, 8), done.stderr
+
+
+def test_whoever_stops_reading_ahead_waits_for_no_slow_store() -> None:
+    slow = threading.Event()
+    try:
+        for number in ahead(range(3), lambda number: number == 0 or slow.wait(60)):
+            assert number is True
+            break  # as Ctrl-C between two results ends the loop
+        assert not slow.is_set()
+    finally:
+        slow.set()
+
+
+def test_an_export_that_has_ended_begins_no_more_files(tmp_path: Path) -> None:
+    def put(name: str) -> None:
+        folder.put(Piece(BundleFile(name, "", 1, ""), b"x"))
+
+    with Folder(open_store(tmp_path.as_uri()), tmp_path / "out") as folder:
+        put("proof/first.json")
+    with pytest.raises(OSError, match="stopped"):  # by a thread that nobody waits for
+        put("proof/second.json")
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["first.json"]
 
 
 def test_a_demo_that_is_interrupted_stops_what_it_started_and_names_its_folder(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from archive.ahead import AT_ONCE
 from archive.records import ArchivedObject
@@ -23,7 +25,7 @@ PART = ".part"
 
 
 class Folder:
-    """A folder that takes a bundle.
+    """A folder that takes a bundle, until its block ends: then threads that still write begin no more files.
 
     Args:
         store: of the archive.
@@ -34,6 +36,17 @@ class Folder:
 
     def __init__(self, store: Store, out: Path) -> None:
         self._store, self._out, self._paths = store, out, Paths()
+        self._lock, self._is_closed = threading.Lock(), False
+        self._parts: set[Path] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._is_closed = True
+            for part in self._parts:
+                part.unlink(missing_ok=True)
 
     def fetch(self, path: str, known: ArchivedObject) -> Piece:
         """See `Target.fetch`. The file is in its place when this returns."""
@@ -41,18 +54,12 @@ class Folder:
         piece = Piece(BundleFile(path, known.key, known.size, known.sha256), None)
         if target.exists() and _sha256(target) == known.sha256:
             return piece
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + PART)
         digest = hashlib.sha256()
-        try:
-            with part.open("wb") as copy:
-                for chunk in self._store.read(known.key):
-                    digest.update(chunk)
-                    copy.write(chunk)
+        with self._written(target) as copy:
+            for chunk in self._store.read(known.key):
+                digest.update(chunk)
+                copy.write(chunk)
             assert_same(known, digest.hexdigest())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
         return piece
 
     def put(self, piece: Piece) -> None:
@@ -60,11 +67,31 @@ class Folder:
         self._paths.take(piece.file.path)
         if piece.data is None:
             return
-        target = self._out / piece.file.path
+        with self._written(self._out / piece.file.path) as file:
+            file.write(piece.data)
+
+    @contextmanager
+    def _written(self, target: Path) -> Iterator[BinaryIO]:
+        """A file that has its name once the block has written it.
+
+        Raises:
+            OSError: the folder's block has ended, or the file cannot be written.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name[:200] + PART)
-        part.write_bytes(piece.data)
-        part.replace(target)
+        with self._lock:
+            if self._is_closed:
+                raise OSError(errno.ECANCELED, "the export was stopped", str(part))
+            file = part.open("wb")
+            self._parts.add(part)
+        try:
+            with file:
+                yield file
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+            with self._lock:
+                self._parts.discard(part)
 
     def finish(self) -> None:
         """See `Target.finish`. What an earlier run left and this one did not confirm goes."""
