@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from archive.records import ApiToken
 from config.settings import Settings
@@ -29,7 +29,6 @@ from process.private import private_folder
 from service.ops.csrf import unmasked
 from service.ops.guesses import Guesses
 from service.ops.person import How, Person, Refused, address_of, text_of_header
-from service.ops.problems import answer_problem, is_of_api
 from service.protocol import peer_of
 from text.counts import many
 from workers.api_tokens import PREFIX, KnownTokens, grant_of
@@ -365,19 +364,6 @@ def _of_token(row: ApiToken, csrf: str) -> Person:
     """Whoever sends an API token; one with a role or a scope that this version does not know lets nobody do anything."""
     grant = grant_of(row)
     return Person(row.name, csrf, "api token", () if grant is None else (grant,), row.id)
-
-
-def signed_out(request: Request) -> Response:
-    """The answer to a request without a sign-in: a redirect to the sign-in page, or 401 from the API."""
-    if is_of_api(request.scope["path"]):
-        return answer_problem(
-            request, 401, "no valid token; send a header `Authorization: Bearer TOKEN`, and see docs/access.md"
-        )
-    wanted = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
-    target = f"/ops/sign-in?next={quote(wanted)}" if request.method == "GET" else "/ops/sign-in"
-    if request.headers.get("hx-request"):
-        return Response(status_code=401, headers={"HX-Redirect": "/ops/sign-in"})
-    return RedirectResponse(target, 303)
 
 
 def _must_be_local(request: Request) -> None:

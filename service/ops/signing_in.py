@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from urllib.parse import quote
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from service.ops.accesses import log_refused_sign_in, log_sign_in
 from service.ops.forms import read_form
 from service.ops.parts import Ops
 from service.ops.person import Refused, address_of
+from service.ops.problems import answer_problem, is_of_api
 from service.ops.rendering import render
 from service.ops.sharing import whole_address
 from text.one_line import one_line
@@ -27,6 +29,19 @@ _ATTEMPT = "callvault_sign_in_"  # + the beginning of its state: the cookie of o
 _ATTEMPT_SECONDS = 600
 
 log = get_logger()
+
+
+def signed_out(request: Request) -> Response:
+    """The answer to a request without a sign-in: a redirect to the sign-in page, or 401 from the API."""
+    if is_of_api(request.scope["path"]):
+        return answer_problem(
+            request, 401, "no valid token; send a header `Authorization: Bearer TOKEN`, and see docs/access.md"
+        )
+    wanted = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
+    target = f"/ops/sign-in?next={quote(wanted)}" if request.method == "GET" else "/ops/sign-in"
+    if request.headers.get("hx-request"):
+        return Response(status_code=401, headers={"HX-Redirect": "/ops/sign-in"})
+    return RedirectResponse(target, 303)
 
 
 async def sign_in(request: Request) -> Response:

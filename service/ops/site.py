@@ -25,13 +25,13 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops import accesses, audio_address, export_form, operations, reasons, shared, shared_bundles
-from service.ops.access import HEADERS, signed_out
+from service.ops.access import HEADERS
 from service.ops.bulk import PartlyDone, named
 from service.ops.forms import read_form
 from service.ops.live import live
 from service.ops.may import DECIDE, EVERYONE, May, Scoped, admits, assert_guarded
 from service.ops.openapi import document
-from service.ops.page import Change, File, Page
+from service.ops.page import Change, File, Operation, Page
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
 from service.ops.problems import answer_problem, is_of_api
@@ -40,7 +40,7 @@ from service.ops.recording import ArchiveAway
 from service.ops.rendering import ask_why, problem, render
 from service.ops.seen import assert_seen, not_allowed, seen
 from service.ops.sharing import whole_address
-from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
+from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, signed_out, start
 from service.ops.tables import CHANGES, EXPORT, FILES, OPERATIONS, PAGES
 from service.ops.view import View, view_of
 from telnyx_api.errors import TelnyxError
@@ -99,11 +99,7 @@ def routes() -> Sequence[BaseRoute]:
             Route(f"/ops{page.path}", shown, methods=["GET"], middleware=_SMALLER),
             Route(f"/api{page.path or '/overview'}", answered, methods=["GET"], middleware=_SMALLER),
         ]
-    for row in OPERATIONS:
-        asked = _Door(operations.answer_of(row), *dict(row.query), may=row.may, scoped=row.scoped, log=row.log)
-        found.append(
-            Route(row.path, asked, methods=[row.method], middleware=_SMALLER if isinstance(row.answer, type) else ())
-        )
+    found += [_of_operation(row) for row in OPERATIONS]
     found += [
         Route(f"/ops{path}", _Door(_made(row), may=row.may, scoped=row.scoped), methods=["POST"])
         for path, row in CHANGES.items()
@@ -111,12 +107,16 @@ def routes() -> Sequence[BaseRoute]:
     found += [
         Route("/ops/", _to_the_pages, methods=["GET"]),
         Route("/ops/{rest:path}", _Door(_unknown, may=EVERYONE, scoped="none"), methods=["GET"]),
-        Route(
-            "/api/{rest:path}", _Door(_unknown, may=EVERYONE, scoped="none")
-        ),  # any method, so that it says which ones a path takes
+        # Any method, so that it says which ones a path takes.
+        Route("/api/{rest:path}", _Door(_unknown, may=EVERYONE, scoped="none")),
     ]
     assert_guarded(found)
     return found
+
+
+def _of_operation(row: Operation) -> Route:
+    asked = _Door(operations.answer_of(row), *dict(row.query), may=row.may, scoped=row.scoped, log=row.log)
+    return Route(row.path, asked, methods=[row.method], middleware=_SMALLER if isinstance(row.answer, type) else ())
 
 
 class _Door:

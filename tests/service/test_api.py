@@ -283,7 +283,10 @@ def test_pages_of_dead_letters_neither_repeat_nor_skip_while_more_come(api: Api)
     assert len(seen) == len({*seen}) == 230
     assert api.get("/api/dead-letters?after=x", "operator").status_code == 400
     page = api.get("/ops/dead-letters", "operator").text
-    assert "This page shows the latest 100." in page and "Earlier dead letters" in page
+    assert "This page shows the latest 100." in page and "Earlier dead letters" in page and "Discard all 2" in page
+    place = api.get("/api/dead-letters", "operator").json()["after"]
+    later = api.get("/ops/dead-letters", "operator", params={"after": place}).text
+    assert "This page shows 100 earlier ones." in later and "Discard all" not in later, "it would not be all of them"
 
 
 def test_an_address_of_a_scoped_token_plays_what_is_in_its_scope(redis_url: str, redis: Any, tmp_path: Path) -> None:
