@@ -229,7 +229,7 @@ async def choose(ops: Ops, request: Request, form: dict[str, str]) -> Sequence[C
         return [Chosen(hit.row.day, hit.row.recording_id, hit.row.bytes) for hit in found]
     chosen = await view.choose(read_query(read_box(search)))
     if (lacks := await ops.catalogue.incomplete()) is not None:
-        raise Refused(503, f"an export of a search has to be whole, and {lacks}")
+        raise Refused(503, f"{lacks}. An export of a search has to be whole")
     if not chosen:
         raise Refused(404, "no recording matches this search")
     size = sum(one.size_bytes for one in chosen)
