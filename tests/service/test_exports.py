@@ -21,6 +21,9 @@ import pyrage
 import pytest
 
 from archive.archive import Archive
+from archive.cases import new_id as new_case_id
+from archive.cases import put_case
+from archive.records import CaseQuery, CaseRecord
 from archive.source import Source
 from archive.stores.store import StoreError, StoreRefused, open_store
 from lab.processes import receiver
@@ -158,6 +161,25 @@ async def test_an_encrypted_export_of_selected_recordings_is_for_its_recipients(
     assert data.startswith(b"age-encryption.org") and ready["recipients"] == 1
     assert check(unpacked(pyrage.decrypt(data, [key]), tmp_path / "unpacked"))[0] == 0
     assert not any(b"audio of" in path.read_bytes() for path in site.folder.rglob("*") if path.is_file())
+
+
+async def test_the_page_of_a_case_leads_to_a_bundle_that_names_it(site: Site, tmp_path: Path) -> None:
+    case_id, at = new_case_id(), format_instant(utc_now())
+    row = CaseRecord(
+        id=case_id, number=1, state="open", name="Doe", query=CaseQuery(id="11-one"), why="a", by="b", at=at
+    )
+    put_case(Archive(open_store(site.small.root.as_uri())), row)
+    page = site.client.get(f"/ops/cases/{case_id}", headers=bearer(TOKEN)).raise_for_status().text
+    link = page.partition('<a href="/ops/exports/new')[2].partition('"')[0]
+    form = site.client.get(f"/ops/exports/new{link}", headers=bearer(TOKEN)).raise_for_status().text
+    search = form.partition('name="search" value="')[2].partition('"')[0]
+    site.ask(search=search)
+    async with site.worker() as runtime:
+        await site.make(runtime)
+    (ready,) = site.shown()
+    bundle = unpacked(site.download(ready["id"]).content, tmp_path / "unpacked")
+    summary = json.loads((bundle / "proof" / "bundle.json").read_bytes())
+    assert (ready["recordings"], summary["case"], summary["case_name"]) == (1, case_id, "Doe")
 
 
 @pytest.mark.parametrize(
