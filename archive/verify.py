@@ -116,10 +116,11 @@ class Verified(msgspec.Struct):
     saved_at: str = ""
     earlier: Earlier | None = None
 
-    def count_disposed(self, removed: Removed) -> None:
-        """Count what rules disposed of in one folder."""
-        self.disposed_recordings += bool(removed.under)
-        for under, objects in Counter(removed.under.values()).items():
+    def count_disposed(self, removed: Removed, present: Container[str]) -> None:
+        """Count what rules disposed of in one folder; what is still there is not counted."""
+        gone = Counter(under for key, under in removed.under.items() if key not in present)
+        self.disposed_recordings += bool(gone)
+        for under, objects in gone.items():
             found = next((one for one in self.disposed if one.under == under), None)
             if found is None:
                 self.disposed.append(found := Disposed(under))
@@ -187,7 +188,7 @@ def verify(
             state.recordings += not found.is_not_archived
             state.not_archived += found.is_not_archived
             state.erased_recordings += found.is_erased
-            state.count_disposed(found.removed)
+            state.count_disposed(found.removed, found.present)
             state.problems += found.problems
             state.cold += found.cold
             state.objects += len(found.sizes)
@@ -246,6 +247,7 @@ class _Found:
     sizes: list[int] = field(default_factory=list)
     checked_by: list[str] = field(default_factory=list)
     removed: Removed = field(default_factory=Removed)
+    present: Collection[str] = ()
     is_not_archived: bool = False
     is_erased: bool = False
     cold: int = 0
@@ -269,6 +271,7 @@ def _check_readable(checks: Checks, folder: Folder) -> _Found:
     if not folder.recording_id:
         found.problems = [Problem("unknown", key, "not a key of the archive format") for key in folder.objects]
         return found
+    found.present = folder.objects
     found.is_not_archived = is_not_archived(folder.prefix, folder.objects)
     left = dict(folder.objects)
     found.removed = checks.erasures.read(folder.prefix, left)

@@ -454,7 +454,7 @@ def check_rule(archive, key, said):
         )
     counts = archive.disposed.setdefault((at[:10], number, rule), [0, 0])
     counts[0] += 1
-    counts[1] += len(said["objects"])
+    counts[1] += sum(row["key"] not in archive.paths for row in said["objects"])
 
 
 def check_recordings(archive):

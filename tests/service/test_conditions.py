@@ -20,11 +20,13 @@ from text.times import format_instant, utc_now
 from workers.conditions import CONDITIONS
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion.schedule import DeletionSchedule
+from workers.disposal.stop import Stop
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.keys import (
     ARCHIVE,
     CLOCKS,
     DAMAGED_KNOWN,
+    DISPOSAL_STOPPED,
     LIVE_DUTIES,
     MAIN_QUEUE,
     RETENTION_DIFFERS,
@@ -52,6 +54,11 @@ async def job_without_a_worker(redis: Any, archive: Path) -> None:
 async def damage(redis: Any, archive: Path) -> None:
     found = KnownDamage("damaged", "reads back with another SHA-256", "verify", format_instant(utc_now()))
     await DamagedObjects(redis).report("recordings/2026/01/02/r-1/audio.wav", found)
+
+
+async def too_much_past_its_term(redis: Any, archive: Path) -> None:
+    stop = Stop("s1", recordings=14, size_bytes=1, of=20, most=10, gone=0, rules_number=2, at=format_instant(utc_now()))
+    await redis.set(DISPOSAL_STOPPED, msgspec.json.encode(stop))
 
 
 async def unread_register(redis: Any, archive: Path) -> None:
@@ -135,6 +142,10 @@ CAUSES: dict[str, tuple[Cause, str]] = {
     "pressure": (old_job, "the oldest job has waited 100"),
     "dead-letters": (dead_letter, "1"),
     "paused": (pause, "the bucket moves"),
+    "disposal-stopped": (
+        too_much_past_its_term,
+        "14 recordings are past the term of applied rules 2, of 20 in the archive",
+    ),
     "unsealed": (overdue_day, "one recording is not archived yet"),
     "retention-unreadable": (unreadable_rules, "retention/00000001.json: not retention rules"),
     "retention-differs": (other_rules, "differs from rules 1 in force: default"),

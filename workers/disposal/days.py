@@ -22,7 +22,7 @@ from archive.folder import Folder, folders_in
 from archive.readers import DISPOSAL, ERASURE
 from archive.records import AppliedRules, Disposal, Erasure, UnreadableRecord
 from archive.seals import Link, lines_of
-from workers.disposal.may_dispose import due_of
+from workers.disposal.may_dispose import Standing, due_of
 from workers.keys import DISPOSAL_DAYS
 from workers.queue.script import AsyncRedis, write_when_full
 
@@ -35,11 +35,13 @@ class Candidate:
         folder: its folder.
         due: what, in the order in which it goes.
         size_bytes: of the objects that go.
+        is_kept: whether something was known to keep it when the run began.
     """
 
     folder: str
     due: Sequence[Due]
     size_bytes: int
+    is_kept: bool
 
 
 @dataclass
@@ -113,15 +115,29 @@ async def remember(redis: AsyncRedis, day: Day, name: str) -> None:
     await write_when_full(redis, ("HSET", DISPOSAL_DAYS, day.day.isoformat(), row))
 
 
-def look_at_day(archive: Archive, day: date, links: Sequence[Link], applied: Sequence[AppliedRules], now: float) -> Day:
+@dataclass(frozen=True)
+class Terms:
+    """By what recordings are looked at.
+
+    Attributes:
+        applied: the rules that people applied.
+        now: seconds since the epoch, by the clock that is behind.
+        standing: what keeps recordings.
+    """
+
+    applied: Sequence[AppliedRules]
+    now: float
+    standing: Standing
+
+
+def look_at_day(archive: Archive, day: date, links: Sequence[Link], terms: Terms) -> Day:
     """Look at every recording of a day; blocks.
 
     Args:
         archive: the archive.
         day: UTC.
         links: its seals.
-        applied: the rules that people applied.
-        now: seconds since the epoch, by the clock that is behind.
+        terms: by what they are looked at.
 
     Raises:
         UnreadableRecord: a manifest of the day cannot be read.
@@ -131,7 +147,7 @@ def look_at_day(archive: Archive, day: date, links: Sequence[Link], applied: Seq
     listed = (pair for link in links for pair in lines_of(archive, link))
     found = Day(day, {key: sha256 for sha256, key in listed if key.startswith(prefix)})
     folders = (folder for folder in folders_in(archive.store.list(prefix)) if folder.recording_id)
-    for one in ahead(folders, lambda folder: _look(archive, folder, found.sealed, applied, now)):
+    for one in ahead(folders, lambda folder: _look(archive, folder, found.sealed, terms)):
         found.recordings += one.is_committed
         found.unsealed |= one.unsealed
         found.has_gone |= one.has_gone
@@ -153,9 +169,7 @@ class _Look:
     unreadable: list[UnreadableRecord] = field(default_factory=list)
 
 
-def _look(
-    archive: Archive, folder: Folder, sealed: Mapping[str, str], applied: Sequence[AppliedRules], now: float
-) -> _Look:
+def _look(archive: Archive, folder: Folder, sealed: Mapping[str, str], terms: Terms) -> _Look:
     found = _Look(folder.has(kinds.COMMIT), folder.has(kinds.ERASURE, kinds.DISPOSAL))
     try:
         for key in folder.keys_of(kinds.ERASURE, kinds.DISPOSAL):
@@ -171,9 +185,10 @@ def _look(
     except UnreadableRecord as error:
         found.unreadable.append(error)
         return found
-    due, found.next_at = due_of([record_of_it, *versions], applied, now)
+    due, found.next_at = due_of([record_of_it, *versions], terms.applied, terms.now)
     due = [one for one in due if keys_to_go(folder, one)]
     if due:
+        is_kept = terms.standing.keeps(folder, [record_of_it, *versions])
         keys = {key for one in due for key in keys_to_go(folder, one)}
-        found.candidate = Candidate(folder.prefix, due, sum(folder.objects[key].size for key in keys))
+        found.candidate = Candidate(folder.prefix, due, sum(folder.objects[key].size for key in keys), is_kept)
     return found

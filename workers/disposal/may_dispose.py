@@ -7,16 +7,20 @@ Every answer comes from the archive (applied rules, commit record, holds, cases,
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import httpx
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.cases import Case, open_cases, why_held_by_cases
+from archive.decisions import all_holds
 from archive.dispose import Due
-from archive.folder import read_folder
-from archive.records import AppliedRules, CommitRecord, UnreadableRecord
+from archive.folder import Folder, read_folder
+from archive.readers import GONE, RECEIPT
+from archive.records import AppliedRules, CommitRecord, Gone, Receipt, UnreadableRecord
 from archive.register import read_register
 from archive.retention import read_applied, terms_of
 from archive.stores.store import StoreError
@@ -136,6 +140,51 @@ def due_of(
     return found, min(later, default=None)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What keeps recordings, as it was at the beginning of a run: for counting alone. Each is asked about anew before it goes.
+
+    Attributes:
+        recordings: ids on hold, and connections: likewise.
+        cases: those that are open.
+        damaged: folders with known damage.
+    """
+
+    recordings: frozenset[str]
+    connections: frozenset[str]
+    cases: Sequence[Case]
+    damaged: frozenset[str]
+
+    def keeps(self, folder: Folder, records: Sequence[CommitRecord]) -> bool:
+        """Whether something keeps a recording, as far as this shows."""
+        record = records[0]
+        return (
+            not folder.has(kinds.RECEIPT, kinds.GONE)
+            or folder.recording_id in self.recordings
+            or str(record.recording.get("connection_id")) in self.connections
+            or folder.prefix in self.damaged
+            or any(one.is_in_custom_storage for one in records)
+            or why_held_by_cases(self.cases, record) is not None
+        )
+
+
+def read_standing(archive: Archive, held_by_setting: Iterable[str]) -> Standing:
+    """What keeps recordings now; blocks.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    holds = [(scope, subject) for scope, subject, _ in all_holds(archive)]
+    connections = {subject for scope, subject in holds if scope == "connection"} | {*held_by_setting}
+    places = (kinds.place_of(key) for key, row in read_register(archive).items() if row.state != "whole")
+    return Standing(
+        frozenset(subject for scope, subject in holds if scope == "recording"),
+        frozenset(connections),
+        open_cases(archive),
+        frozenset(place.folder for place in places),
+    )
+
+
 async def ask_anew(runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Due) -> None:
     """Ask everything about one recording in the last moment.
 
@@ -145,11 +194,21 @@ async def ask_anew(runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wan
         StoreError, redis.exceptions.RedisError: a question has no answer.
     """
     applied, now = await ask_of_all(runtime, telnyx_clock)
+    held = await held_by_settings(runtime)
+    await runtime.in_thread(_ask, runtime, folder, wanted, applied, now, frozenset(held))
+
+
+async def held_by_settings(runtime: Runtime) -> list[str]:
+    """The connections that a setting of any worker holds.
+
+    Raises:
+        Stopped: that cannot be read.
+        StoreError, redis.exceptions.RedisError: one of them does not answer.
+    """
     try:
-        held = (await effective_duties(runtime)).hold_connections
+        return (await effective_duties(runtime)).hold_connections
     except UnreadableRecord as error:
         raise Stopped(f"what other workers hold cannot be read: {error}; run `callvault verify`") from None
-    await runtime.in_thread(_ask, runtime, folder, wanted, applied, now, frozenset(held))
 
 
 def _ask(
@@ -162,6 +221,7 @@ def _ask(
         if record is None:
             raise Kept("damaged", f"{layout.commit_key(prefix)}: gone from the archive")
         versions = archive.versions(prefix) if folder.has(kinds.VERSION) else []
+        is_gone = _is_original_gone(archive, folder)
     except UnreadableRecord as error:
         raise Kept("damaged", str(error)) from None
     due, _ = due_of([record, *versions], applied, now)
@@ -169,11 +229,25 @@ def _ask(
         raise Kept("rules", "the rules that apply now give it another term")
     if any(one.is_in_custom_storage for one in (record, *versions)):
         raise Kept("custom-storage", "its audio lies in custom storage, where Callvault deletes nothing")
-    if not folder.has(kinds.RECEIPT, kinds.GONE):
+    if not is_gone:
         raise Kept("original", "no record says that its original is gone at Telnyx (CALLVAULT_DELETE_ORIGINALS)")
     if (damage := _damage_of(archive, prefix)) is not None:
         raise Kept("damaged", damage)
     _refuse_held(runtime, prefix, record, held)
+
+
+def _is_original_gone(archive: Archive, folder: Folder) -> bool:
+    """Whether a record says so; of another recording, or unreadable, it says nothing.
+
+    Raises:
+        UnreadableRecord: a record of it is not one, or of another recording.
+    """
+    for key in folder.keys_of(kinds.RECEIPT, kinds.GONE):
+        reader = RECEIPT if folder.places[key].kind is kinds.RECEIPT else GONE
+        record: Receipt | Gone = reader.read(archive.read_small(key), key)
+        if record.recording_id != folder.recording_id:
+            raise UnreadableRecord(key, f"names another recording, {record.recording_id}")
+    return folder.has(kinds.RECEIPT, kinds.GONE)
 
 
 def _damage_of(archive: Archive, prefix: str) -> str | None:

@@ -10,31 +10,40 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext
 from datetime import date, datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
-from archive import layout
-from archive.access import AccessLine, new_line
+from archive import kinds, layout
+from archive.access import AccessLine
 from archive.archive import Archive
 from archive.dispose import Done, Due, Locked, NotSealed, dispose, prepare
 from archive.proof import Damaged
-from archive.records import AppliedRules, ErasedObject, UnreadableRecord, WrongObject
+from archive.records import ErasedObject, UnreadableRecord, WrongObject
 from archive.signatures import SealKeys
 from archive.stores.store import StoreError, StoreRefused
 from process.logs import get_logger
 from text.errors import UserError
 from text.one_line import one_line
 from text.times import utc_now
-from workers.access.log import AccessLog, NotWritten
 from workers.catalogue.forget import assert_can_forget, forget_disposed
 from workers.damage.damage import report_wrong
 from workers.deletion.may_delete import Stopped as TooSlow
 from workers.deletion.may_delete import assert_fresh, moment
-from workers.disposal.days import Candidate, Day, look_at_day, read_seen, remember, under
-from workers.disposal.may_dispose import Kept, Stopped, TelnyxClock, ask_anew, ask_of_all
+from workers.disposal.days import Candidate, Day, Terms, look_at_day, read_seen, remember, under
+from workers.disposal.lines import Lines
+from workers.disposal.may_dispose import (
+    Kept,
+    Stopped,
+    TelnyxClock,
+    ask_anew,
+    ask_of_all,
+    held_by_settings,
+    read_standing,
+)
 from workers.disposal.report import Gone, Left, Report, tell
-from workers.disposal.stop import count_disposed, why_stopped
+from workers.disposal.stop import Counted, count_disposed, why_stopped
 from workers.engine.lease import HeldElsewhere, held
 from workers.keys import DISPOSAL_DAYS, DISPOSING
 from workers.recordings.writing import sole_writer
@@ -45,9 +54,28 @@ from workers.seals.signing import open_seal_keys
 log = get_logger()
 
 _AT_ONCE = 4
+_MOST_FAILURES = 5  # of the store, one after the other, that end a run
 _LEASE_WAIT_SECONDS = 5.0
 _NOTHING_SEALED_FOR = timedelta(days=30)
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 60.0, 24 * 3600.0
+
+
+class _Pending(NamedTuple):
+    """A day with something to do: under which rules and seals it was found, how many would go, and their size."""
+
+    day: date
+    under: str
+    recordings: int
+    size_bytes: int
+
+
+class _Retry(NamedTuple):
+    """A day of which something stays: when it is due again, after which wait, and how many recordings it has."""
+
+    under: str
+    at: float
+    wait: float
+    recordings: int
 
 
 class Disposer:
@@ -72,10 +100,11 @@ class Disposer:
         self._is_leaving = False
         self.idle = asyncio.Event()
         self.idle.set()
-        self._retries: dict[date, tuple[float, float]] = {}  # when a day is due again, and the wait before that
+        self._retries: dict[date, _Retry] = {}
+        self._failures = 0  # of the store, one after the other
         self._next = 0.0  # when the rate allows the next recording
         self._keys: SealKeys | None = None
-        self._log = AccessLog(runtime.redis, self._own_archive, self._own_id)
+        self._lines = Lines(runtime, self._by, "worker" if hours else "command")
 
     async def run(self) -> Report:
         """Look at every day that is due, and dispose of what is past its term.
@@ -90,8 +119,11 @@ class Disposer:
         report = Report()
         self.idle.clear()
         try:
-            async with held(self._runtime.redis, DISPOSING, "disposal", _LEASE_WAIT_SECONDS):
+            if self._is_dry:
                 await self._run(report)
+            else:
+                async with held(self._runtime.redis, DISPOSING, "disposal", _LEASE_WAIT_SECONDS):
+                    await self._run(report)
         except Stopped as stopped:
             report.stopped = str(stopped)
         finally:
@@ -110,73 +142,94 @@ class Disposer:
         if not applied:
             raise Stopped("no retention rules are applied; `callvault retention apply` applies them")
         await self._assert_can_record(now)
-        days = await self._look(applied, now, report)
-        found = [one for day in days for one in day.candidates]
-        report.past_term = len(found)
-        report.stop = await why_stopped(
-            self._runtime,
-            recordings=len(found),
-            size_bytes=sum(one.size_bytes for one in found),
+        standing = await self._runtime.in_thread(
+            read_standing, self._runtime.archive, await held_by_settings(self._runtime)
+        )
+        terms = Terms(applied, now, standing)
+        days = await self._look(terms, report)
+        would_go = Counted(
+            recordings=sum(one.recordings for one in days),
+            size_bytes=sum(one.size_bytes for one in days),
             of=report.of,
             rules_number=applied[-1].number,
-            today=utc_now().date(),
         )
+        report.stop = await why_stopped(self._runtime, would_go, is_dry=self._is_dry)
         if report.stop is not None and not self._is_dry:
             return
-        for day in days:
-            await self._dispose_of_day(day, under(applied, self._runtime.chain.of_day(day.day)), report)
+        for one in days:
+            await self._dispose_of_day(one, terms, report)
 
-    async def _look(self, applied: Sequence[AppliedRules], now: float, report: Report) -> list[Day]:
-        """The days that are due: those with something to do; each other is remembered at once."""
-        runtime, found = self._runtime, []
+    async def _look(self, terms: Terms, report: Report) -> list[_Pending]:
+        """The days with something to do; each other is remembered at once. What is found is looked at again in its turn."""
+        runtime, found = self._runtime, list[_Pending]()
         seen = await read_seen(runtime.redis)
         for day in sorted(runtime.chain.days):
             links = runtime.chain.of_day(day)
             if not any(link.seal.recordings for link in links):
                 continue
-            name, known = under(applied, links), seen.get(day)
+            name, known = under(terms.applied, links), seen.get(day)
             is_same = known is not None and known.under == name
-            if known is not None and is_same and (known.next_at is None or known.next_at > now):
+            if known is not None and is_same and (known.next_at is None or known.next_at > terms.now):
                 report.of += known.recordings
                 continue
-            one = await runtime.in_thread(look_at_day, runtime.archive, day, links, applied, now)
-            report.of += one.recordings
-            for error in one.unreadable:
-                report.left.append(Left(layout.recording_id_of(error.key.rpartition("/")[0]), "damaged", str(error)))
-            if not one.candidates and not one.unsealed and (is_same or not one.has_gone):
-                if not self._is_dry:
-                    await remember(runtime.redis, one, name)
+            retry = self._retries.get(day)
+            if retry is not None and retry.under == name and retry.at > time.monotonic():
+                report.of += retry.recordings
                 continue
-            if self._is_dry or self._retries.get(day, (0.0, 0.0))[0] <= time.monotonic():
-                found.append(one)
+            one = await self._look_at(day, terms)
+            report.of += one.recordings
+            report.past_term += len(one.candidates)
+            if one.candidates or one.unsealed or one.unreadable or (one.has_gone and not is_same):
+                going = [candidate for candidate in one.candidates if not candidate.is_kept]
+                found.append(_Pending(day, name, len(going), sum(candidate.size_bytes for candidate in going)))
+            elif not self._is_dry:
+                await remember(runtime.redis, one, name)
         return found
 
-    async def _dispose_of_day(self, day: Day, name: str, report: Report) -> None:
-        runtime = self._runtime
+    async def _look_at(self, day: date, terms: Terms) -> Day:
+        try:
+            links = self._runtime.chain.of_day(day)
+            return await self._runtime.in_thread(look_at_day, self._runtime.archive, day, links, terms)
+        except UnreadableRecord as error:
+            raise Stopped(f"a manifest cannot be read: {error}; run `callvault verify --seals`") from None
+
+    async def _dispose_of_day(self, pending: _Pending, terms: Terms, report: Report) -> None:
+        runtime, day = self._runtime, await self._look_at(pending.day, terms)
         if not self._is_dry:
             await runtime.in_thread(assert_can_forget_rows, runtime.archive, day.day)
             await runtime.redis.hdel(DISPOSAL_DAYS, day.day.isoformat())
             for key, record in day.unsealed.items():  # an interrupted run may not have announced them
                 await runtime.announce(key, record)
-        before = len(report.left)
+        before, gone = len(report.left), len(report.gone)
+        for error in day.unreadable:
+            recording_id = kinds.place_of(error.key).recording_id
+            report.left.append(Left(recording_id, "damaged", f"{error}; run `callvault verify`"))
         try:
-            await self._dispose_of_each(day, report)
+            await self._dispose_of_each(day, pending.recordings, report)
         finally:
-            if not self._is_dry and (day.has_gone or report.gone or day.unsealed):
+            if not self._is_dry and (day.has_gone or len(report.gone) > gone):
                 await runtime.in_thread(forget_disposed, runtime.archive, day.day)
         if self._is_dry:
             return
         if len(report.left) == before:
             self._retries.pop(day.day, None)
-            await remember(runtime.redis, day, name)
+            await remember(runtime.redis, day, pending.under)
             return
-        _, wait = self._retries.get(day.day, (0.0, 0.0))
-        wait = min(max(2 * wait, _FIRST_RETRY_SECONDS), _LONGEST_RETRY_SECONDS)
-        self._retries[day.day] = time.monotonic() + wait, wait
+        last = self._retries.get(day.day)
+        wait = min(max(2 * last.wait if last else 0.0, _FIRST_RETRY_SECONDS), _LONGEST_RETRY_SECONDS)
+        self._retries[day.day] = _Retry(pending.under, time.monotonic() + wait, wait, day.recordings)
 
-    async def _dispose_of_each(self, day: Day, report: Report) -> None:
-        """Dispose of the candidates of a day, a few at once; the first error ends it once the others are done."""
-        waiting, failed = list(reversed(day.candidates)), list[Exception]()
+    async def _dispose_of_each(self, day: Day, most: int, report: Report) -> None:
+        """Dispose of the candidates of a day, a few at once; the first error ends it once the others are done.
+
+        No more go than the run has counted, if the terms of others have ended since.
+        """
+        going = [one for one in day.candidates if not one.is_kept]
+        kept = [one for one in day.candidates if one.is_kept]
+        waiting, failed = [*kept, *reversed(going[:most])], list[Exception]()
+        report.left += [
+            Left(layout.recording_id_of(one.folder), "busy", "its term ended during this run") for one in going[most:]
+        ]
 
         async def work() -> None:
             while waiting and not failed:
@@ -199,12 +252,21 @@ class Disposer:
         self._assert_may_begin()
         await self._wait_for_rate()
         recording_id = layout.recording_id_of(candidate.folder)
+        lease = nullcontext() if self._is_dry else sole_writer(self._runtime.redis, recording_id)
         try:
-            async with sole_writer(self._runtime.redis, recording_id):
+            async with lease:
                 for due in candidate.due:
                     await ask_anew(self._runtime, self._clock, candidate.folder, due)
-                    gone = await self._go(candidate, due, day)
-                    report.gone.append(gone)
+                    report.gone.append(await self._go(candidate, due, day))
+            self._failures = 0
+        except StoreRefused:
+            raise
+        except StoreError as error:  # one recording that fails again and again must not keep the others
+            self._failures += 1
+            report.left.append(Left(recording_id, "failed", one_line(error)))
+            if self._failures >= _MOST_FAILURES:
+                self._failures = 0
+                raise
         except HeldElsewhere:
             report.left.append(Left(recording_id, "busy", "another job works on it"))
         except Kept as kept:
@@ -223,7 +285,7 @@ class Disposer:
         await runtime.in_thread(_refuse_locked, runtime.archive, [*prepared.rows])
         if self._is_dry:
             return _gone(recording_id, due, [*prepared.rows.values()])
-        line = await self._write_line(recording_id, due)
+        line = await self._lines.begin(recording_id, due)
         loop = asyncio.get_running_loop()
 
         def last_question() -> None:
@@ -243,7 +305,7 @@ class Disposer:
             await self._refused(recording_id, line, error)
             raise Stopped(f"the store refuses to delete: {error}") from None
         except Exception as error:
-            await self._write_failed(line, error)
+            await self._lines.fail(line, error)
             raise
         for key, record in done.records.items():
             await runtime.announce(key, record)
@@ -257,28 +319,10 @@ class Disposer:
         return _gone(recording_id, due, done.objects)
 
     async def _refused(self, recording_id: str, line: AccessLine, error: StoreRefused) -> None:
-        await self._write_failed(line, error)
+        await self._lines.fail(line, error)
         text = f"The store refuses to delete objects of recording {recording_id}, which is past its term: {error}."
         advice = "Give this process credentials that may delete (`CALLVAULT_DISPOSE_CREDENTIALS`); it then continues by itself."
         await self._runtime.alerts.send("disposal-stopped", "store", text, advice)
-
-    async def _write_line(self, recording_id: str, due: Due) -> AccessLine:
-        why = f"rule {due.rule} of applied rules {due.rules_number}: {due.why}"
-        how = "worker" if self._keeps_hours else "command"
-        line = new_line("dispose", self._by, how, socket.gethostname(), [recording_id], why=why)
-        try:
-            await self._log.write(line)
-        except NotWritten as error:
-            raise Stopped(str(error)) from None
-        return line
-
-    async def _write_failed(self, line: AccessLine, error: Exception) -> None:
-        """Say in the access log that a disposal was not done, or not to its end; the first line stands in any case."""
-        failed = new_line(
-            "failed", line.who, line.how, line.address, line.recordings, of=line.id, error=one_line(error)
-        )
-        with suppress(NotWritten):
-            await self._log.write(failed)
 
     async def _assert_can_record(self, now: float) -> None:
         """Check that this process can leave all the evidence that a disposal needs."""
@@ -327,12 +371,6 @@ class Disposer:
     async def _report_damage(self, error: WrongObject) -> None:
         if not self._is_dry:
             await report_wrong(self._runtime.redis, error, "disposal")
-
-    async def _own_archive(self) -> Archive:
-        return self._runtime.archive
-
-    def _own_id(self) -> str:
-        return self._runtime.archive.identity.id if self._runtime.archive.is_known else ""
 
 
 def assert_can_forget_rows(archive: Archive, day: date) -> None:

@@ -10,6 +10,7 @@ import math
 import secrets
 import sys
 from datetime import date
+from typing import NamedTuple
 
 import msgspec
 
@@ -77,37 +78,53 @@ def most_in_a_day(percent: float, recordings: int) -> int:
     return max(LEAST_RECORDINGS, math.floor(recordings * percent / 100))
 
 
-async def why_stopped(
-    runtime: Runtime, *, recordings: int, size_bytes: int, of: int, rules_number: int, today: date
-) -> Stop | None:
+class Counted(NamedTuple):
+    """What a run would dispose of: how many recordings, their size, how many the archive has, and under which rules."""
+
+    recordings: int
+    size_bytes: int
+    of: int
+    rules_number: int
+
+
+async def why_stopped(runtime: Runtime, would_go: Counted, *, is_dry: bool = False) -> Stop | None:
     """Whether more would go than may; None if this may go.
 
     Args:
         runtime: the worker's parts.
-        recordings: how many would go now, and `size_bytes` of their objects.
-        of: how many the archive has.
-        rules_number: of the last applied rules.
-        today: UTC.
+        would_go: what the run has counted.
+        is_dry: remember nothing.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them does not answer.
     """
-    redis = runtime.redis
+    redis, today = runtime.redis, utc_now().date()
     gone = int(await redis.get(DISPOSED_TODAY + today.isoformat()) or 0)
-    most = most_in_a_day(runtime.settings.dispose_stop_percent, of)
+    most = most_in_a_day(runtime.settings.dispose_stop_percent, would_go.of)
     known = await read_stop(redis)
-    if not recordings or gone + recordings <= most:
-        if known is not None:
+    if not would_go.recordings or gone + would_go.recordings <= most:
+        if known is not None and not is_dry:
             await redis.delete(DISPOSAL_STOPPED)
         return None
-    is_known = known is not None and gone + recordings <= known.gone + known.recordings
-    if known is not None and is_known and known.rules_number == rules_number:
+    is_known = known is not None and gone + would_go.recordings <= known.gone + known.recordings
+    if known is not None and is_known and known.rules_number == would_go.rules_number:
         if not await runtime.in_thread(is_stop_approved, runtime.archive, known):
             return known
-        await _remember(redis, msgspec.structs.replace(known, is_approved=True))
+        if not is_dry:
+            await _remember(redis, msgspec.structs.replace(known, is_approved=True))
         return None
-    stop = Stop(secrets.token_hex(8), recordings, size_bytes, of, most, gone, rules_number, format_instant(utc_now()))
-    await _remember(redis, stop)
+    stop = Stop(
+        id=secrets.token_hex(8),
+        recordings=would_go.recordings,
+        size_bytes=would_go.size_bytes,
+        of=would_go.of,
+        most=most,
+        gone=gone,
+        rules_number=would_go.rules_number,
+        at=format_instant(utc_now()),
+    )
+    if not is_dry:
+        await _remember(redis, stop)
     return stop
 
 
