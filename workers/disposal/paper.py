@@ -127,13 +127,13 @@ def _pairs(paper: FPDF, pairs: Iterable[tuple[str, str]]) -> None:
         paper.set_font("Helvetica", "B", 9)
         paper.cell(34, 5, _latin(name))
         paper.set_font("Helvetica", size=9)
-        paper.multi_cell(0, 5, _latin(text), new_x="LMARGIN", new_y="NEXT")
+        paper.multi_cell(0, 5, _latin(text), align="L", new_x="LMARGIN", new_y="NEXT")
 
 
 def _line(paper: FPDF, text: str, *, size: float = 9, bold: bool = False, grey: bool = False, gap: float = 0) -> None:
     paper.set_font("Helvetica", "B" if bold else "", size)
     paper.set_text_color(*(_GREY if grey else (0, 0, 0)))
-    paper.multi_cell(0, size * 0.5, _latin(text), new_x="LMARGIN", new_y="NEXT")
+    paper.multi_cell(0, size * 0.5, _latin(text), align="L", new_x="LMARGIN", new_y="NEXT")
     paper.set_text_color(0, 0, 0)
     paper.ln(gap)
 
