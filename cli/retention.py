@@ -64,13 +64,15 @@ def show_plan(
 
     Example: callvault retention plan retention.toml
     """
+    from archive.prices import read_prices
     from cli.catalogue import opened, up_to_date
-    from cli.retention_text import plan_as_json, write_plan, write_source
+    from cli.retention_text import Rate, plan_as_json, write_plan, write_source
     from workers.catalogue.feed import AS_OF
     from workers.retention.survey import make_plan, survey
 
     settings = settings_of(data)
     wanted, now = _read_file(settings, file), utc_now()
+    rate = Rate(read_prices(settings.archive_address, settings.prices_file), settings.storage_class)
     with opened(settings) as (catalogue, archive):
         in_force = _in_force(archive)
         planned = _with(wanted, in_force)
@@ -83,9 +85,9 @@ def show_plan(
     if json:
         path, number = None if wanted is None else str(wanted.path), in_force[-1].number if in_force else 0
         about = {"file": path, "in_force": is_in_force, "number": number, "catalogue_as_of": as_of}
-        print_json(about | plan_as_json(plan, planned, now))
+        print_json(about | plan_as_json(plan, planned, now, rate))
     else:
-        write_plan(plan, planned, is_in_force=is_in_force)
+        write_plan(plan, planned, rate, is_in_force=is_in_force)
         write_source(plan.looked_at, plan.read, as_of)
     return 0
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from archive.prices import Prices
 from archive.records import AppliedRules
 from cli.console import bold, in_columns
 from text.counts import many
+from text.money import format_money
 from text.periods import zone_of
 from text.printable import printable
 from text.sizes import format_size
@@ -30,15 +32,43 @@ def grace_of(rules: AppliedRules) -> str:
     return format_duration(rules.grace_seconds) or "0s"
 
 
-def plan_as_json(plan: Plan, planned: Sequence[AppliedRules], now: datetime) -> dict[str, Any]:
+class Rate(NamedTuple):
+    """What bytes cost that go: the prices of the archive's store, and the class in which objects are written now."""
+
+    prices: Prices
+    storage_class: str | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the table has a price of this class."""
+        return self.prices.month(self.storage_class, 1) is not None
+
+    def month(self, one: Sum) -> float | None:
+        """What audio costs a month; None: the table has no price of the class, or no audio goes."""
+        return self.prices.month(self.storage_class, one.bytes, one.recordings) if one.bytes else None
+
+    def __str__(self) -> str:
+        example = ", an example: `callvault cost --print-prices`" if self.prices.is_example else ""
+        name = self.storage_class or self.prices.default
+        lying = f"as if all of it lay in class {name}, " if name else ""
+        return f"{lying}at the prices of {self.prices.date}{example}"
+
+
+def plan_as_json(plan: Plan, planned: Sequence[AppliedRules], now: datetime, rate: Rate) -> dict[str, Any]:
     """A plan as `--json` prints it."""
+    prices = rate.prices
     return {
         "zone": planned[-1].zone if planned else "UTC",
         "grace_seconds": planned[-1].grace_seconds if planned else None,
         "now": format_instant(now),
-        "over": _sum(plan.over),
+        "over": _sum(plan.over) | {"cost_a_month": rate.month(plan.over)},
         "kept_for_ever": _sum(plan.kept),
-        "lines": [msgspec.to_builtins(line) | _sum(plan.lines[line]) for line in sorted(plan.lines)],
+        "lines": [
+            msgspec.to_builtins(line) | _sum(one) | {"cost_a_month": rate.month(one)}
+            for line, one in sorted(plan.lines.items(), key=lambda item: item[0])
+        ],
+        "prices": {"currency": prices.currency, "date": prices.date, "is_example": prices.is_example}
+        | {"storage_class": rate.storage_class or prices.default},
         "rules": [
             msgspec.to_builtins(rule) | {"recordings": plan.by_rule[rule.name], "may_match": plan.doubtful[rule.name]}
             for rule in (planned[-1].rules if planned else ())
@@ -59,7 +89,7 @@ def _sum(one: Sum) -> dict[str, Any]:
     return {"recordings": one.recordings, "bytes": one.bytes, "held": one.held}
 
 
-def write_plan(plan: Plan, planned: Sequence[AppliedRules], *, is_in_force: bool) -> None:
+def write_plan(plan: Plan, planned: Sequence[AppliedRules], rate: Rate, *, is_in_force: bool) -> None:
     """Print a plan for a person."""
     if not planned:
         _line("no retention rules are applied, and CALLVAULT_RETENTION_FILE is not set: everything is kept for ever")
@@ -70,9 +100,14 @@ def write_plan(plan: Plan, planned: Sequence[AppliedRules], *, is_in_force: bool
     _line(f"{many(len(rules.rules), 'rule')}, {state}. Zone {rules.zone}, grace {grace_of(rules)}.")
     if plan.lines:
         _line("")
-        _table(("end", "rule", "goes", "stays", "recordings", "audio", "on hold"), _rows(plan))
+        head = ("end", "rule", "goes", "stays", "recordings", "audio", "on hold")
+        _table((*head, "a month") if rate.is_known else head, _rows(plan, rate))
         _line("")
-    _line(f"past their end now: {_amount(plan.over)}")
+    if plan.lines and rate.is_known:
+        _line(f"a month: what the audio costs, {rate}")
+    month = rate.month(plan.over)
+    cost = "" if month is None else f", which costs {format_money(month, rate.prices.currency)} a month"
+    _line(f"past their end now: {_amount(plan.over)}{cost}")
     _line(f"kept for ever: {_amount(plan.kept)}")
     for rule in rules.rules:
         doubtful = plan.doubtful[rule.name]
@@ -90,12 +125,15 @@ def write_plan(plan: Plan, planned: Sequence[AppliedRules], *, is_in_force: bool
         _line(f"{many(plan.unreadable, *line)}; those recordings are kept. Run `callvault verify`")
 
 
-def _rows(plan: Plan) -> Iterable[tuple[str, ...]]:
+def _rows(plan: Plan, rate: Rate) -> Iterable[tuple[str, ...]]:
     for line in sorted(plan.lines):
         found = plan.lines[line]
         size = format_size(found.bytes) if "audio" in line.goes else ""
         held = str(found.held) if found.held else ""
-        yield line.when, line.rule, _WHAT[line.goes], _LEAVES[line.stays], str(found.recordings), size, held
+        month = rate.month(found)
+        cost = "" if month is None else format_money(month, rate.prices.currency)
+        cells = line.when, line.rule, _WHAT[line.goes], _LEAVES[line.stays], str(found.recordings), size, held
+        yield (*cells, cost) if rate.is_known else cells
 
 
 def write_source(looked_at: int, read: int, as_of: str | None) -> None:
@@ -157,7 +195,7 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
         _line(f"{' and '.join(one.kept_for_ever)}: kept for ever; {_why_for_ever(one)}")
     _write_rules(one)
     for hold in one.holds:
-        about = "it" if hold.scope == "recording" else f"{hold.scope} {hold.subject}"
+        about = "it" if hold.scope == "recording" else hold.what
         _line(f"kept by a hold on {about}, whatever the rules say: {printable(str(hold))}")
     if one.is_in_custom_storage:
         _line("kept by its place: the audio lies in custom storage, where Callvault deletes nothing")

@@ -87,6 +87,22 @@ def test_a_plan_shows_the_file_as_if_applied_and_explain_only_what_is_in_force(
     assert found["with_file"][0]["ends_at"] == "2030-11-28T12:00:00.000000Z"
 
 
+def test_a_rule_that_asks_more_than_the_catalogue_knows_reads_the_commit_records(
+    here: dict[str, str], archive_folder: Path
+) -> None:
+    put_recording(archive_folder, "conference", utc_now() - 60 * DAY, source="conference", connection_id="99")
+    put_recording(archive_folder, "endless", utc_now() - 60 * DAY, recording_ended_at="", connection_id="99")
+    write(here, '[rules.a]\nconnections = "99"\nkeep = "9 years"\n[default]\nkeep = "5 years"\n')
+    assert report(here, "plan")["commit_records_read"] == 1, "of the one without an end"
+    write(here, '[rules.a]\nsources = "conference"\nkeep = "9 years"\n[default]\nkeep = "5 years"\n')
+    plan = report(here, "plan")
+    assert (plan["looked_at"], plan["commit_records_read"]) == (42, 42)
+    assert {one["name"]: (one["recordings"], one["may_match"]) for one in plan["rules"]} == {
+        "a": (42, 41),  # the records of the others do not say what they are
+        "default": (0, 0),
+    }
+
+
 def test_applied_rules_count_and_a_changed_file_does_not_until_it_is_applied(
     here: dict[str, str], archive_folder: Path
 ) -> None:

@@ -134,6 +134,7 @@ async def test_plan_and_explain_say_where_a_lock_is_longer_than_the_rule(
 
     plan = report("plan")
     assert plan["over"]["recordings"] == 1
+    assert plan["over"]["cost_a_month"] > 0 and plan["prices"]["is_example"] is True
     assert (plan["locked_longer"]["recordings"], plan["locked_longer"]["locks_looked_at"]) == (1, 1)
     assert parse_instant(plan["locked_longer"]["until"]) > utc_now() + timedelta(days=3649)
     explained = report("explain", recording.data["id"])
