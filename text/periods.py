@@ -14,6 +14,7 @@ Unit = Literal["day", "month", "year"]
 
 _PERIOD = re.compile(r"(\d{1,6}) *(d|days?|w|weeks?|mo|months?|y|years?)", re.ASCII)
 _UNITS: dict[str, tuple[Unit, int]] = {"d": ("day", 1), "w": ("day", 7), "m": ("month", 1), "y": ("year", 1)}
+_OF_THIS_MACHINE = ("localtime", "posixrules", "Factory")  # another zone on another machine
 _MOST: dict[Unit, int] = {"day": 36_525, "month": 1_200, "year": 100}
 
 
@@ -87,6 +88,8 @@ def zone_of(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     try:
+        if name in _OF_THIS_MACHINE:
+            raise KeyError(name)
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ValueError(f"{name[:60]!r} is not a time zone such as UTC or Europe/Berlin") from None

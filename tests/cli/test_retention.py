@@ -230,6 +230,8 @@ BAD: list[tuple[str, str]] = [
     ("[default]\nkeep = '5 m'", "is not a period"),
     ("[default]\nkeep = '5 years'\ngoes = 'audio'\nstays = 'hashes'", "leave one of the two out"),
     ("zone = '../UTC'\n[default]\nkeep = '5 years'", "is not a time zone"),
+    ("zone = 'localtime'\n[default]\nkeep = '5 years'", "is not a time zone"),
+    ("zone = 'europe/berlin'\n[default]\nkeep = '5 years'", "is not a time zone"),
     ("zone = 1\n[default]\nkeep = '5 years'", "is not a time zone"),
     ("grace = '1.5s'\n[default]\nkeep = '5 years'", "whole seconds"),
     ("default = 5", "expected a table"),

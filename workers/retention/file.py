@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 from archive.records import AppliedRules, RetentionRule
 from archive.retention import DEFAULT
@@ -97,11 +98,19 @@ def read_rules_file(path: Path) -> RulesFile:
     if not rules:
         raise BadRules(f'{path}: has no rule; to keep everything for ever, write [default] and keep = "forever"')
     zone, grace = document.get("zone", "UTC"), _grace(path, document.get("grace"))
+    if zone != "UTC":
+        _refuse_unknown_zone(path, zone)
+    return RulesFile(path, hashlib.sha256(data).hexdigest(), rules, zone, int(grace.total_seconds()))
+
+
+def _refuse_unknown_zone(path: Path, zone: Any) -> None:
+    """Refuse a zone that another machine may not know by this name: some file systems ignore its case."""
     try:
         zone_of(zone if isinstance(zone, str) else repr(zone))
+        if zone not in available_timezones():
+            raise ValueError(f"{zone!r} is not a time zone such as UTC or Europe/Berlin")
     except ValueError as error:
         raise BadRules(f"{path}: zone: {error}") from None
-    return RulesFile(path, hashlib.sha256(data).hexdigest(), rules, zone, int(grace.total_seconds()))
 
 
 def _refuse_unknown(where: str, table: Any, known: Sequence[str]) -> None:
