@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -152,10 +153,13 @@ def apply_rules(
 
 
 async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, yes: bool, as_json: bool) -> int:
+    from redis.exceptions import RedisError
+
     from cli.accessed import logged_change
     from cli.retention_text import difference_as_json, grace_of, write_changes
     from workers.engine.clocks import MOST_APART_SECONDS, seconds_apart
     from workers.retention.apply import as_applied, changes, put_applied
+    from workers.retention.watch import why_missing
     from workers.runtime import runtime_at
 
     in_force = await asyncio.to_thread(_of_archive, settings)
@@ -188,6 +192,8 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
         with stands("the rules may be in force; run `callvault retention plan` to see"):
             async with logged_change(runtime, "apply-rules", about=f"retention rules {new.number}", by=by):
                 await runtime.in_thread(put_applied, runtime.archive, new)
+        with suppress(RedisError, OSError):  # a worker does it within a minute
+            await why_missing(runtime.redis, new.number)  # so that they are missed if they go
     if as_json:
         print_json(
             {"is_new": True, "number": new.number, "by": new.by, "at": new.at} | difference_as_json(changed, found)

@@ -172,6 +172,19 @@ async def test_whatever_keeps_a_recording_keeps_it_and_is_reported_once(
     assert (code, {one["recording_id"] for one in json.loads(out)["kept"]}) == (0, {*expected})
 
 
+async def test_nothing_goes_once_the_last_rules_are_gone_from_the_archive(
+    runtime: Runtime, small: SmallArchive
+) -> None:
+    """As after a restore of an older copy: the rules before them would count again, and keep less."""
+    key = small.rules(2, rules=[{"name": "default", "keep": "forever"}])
+    kept = await Disposer(runtime).run()
+    assert (kept.gone, kept.stopped) == ([], None)
+    small.remove(key)
+    report = await Disposer(runtime).run()
+    assert report.gone == []
+    assert report.stopped is not None and f"{key}: missing; it was in the archive before" in report.stopped
+
+
 @pytest.mark.parametrize("what", ["hold", "case", "rules", "pause", "unreadable rules"])
 async def test_what_comes_in_the_middle_of_a_run_counts_from_the_next_recording_on(
     what: str, runtime: Runtime, small: SmallArchive, environment: dict[str, str]

@@ -72,7 +72,7 @@ async def test_rules_that_somebody_removed_from_the_archive_are_missed(
     assert await seen(runtime) == []
     path = archive_folder / layout.retention_key(1)
     path.rename(archive_folder / "elsewhere")
-    gone = "retention/00000001.json: missing; a worker saw it in the archive before"
+    gone = "retention/00000001.json: missing; it was in the archive before"
     assert await seen(runtime) == [("retention-unreadable", gone)]
     (archive_folder / "elsewhere").rename(path)
     assert await seen(runtime) == []

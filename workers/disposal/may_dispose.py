@@ -32,6 +32,7 @@ from workers.deletion.erase import Target, refuse_if_held
 from workers.deletion.may_delete import pause_of
 from workers.engine.clocks import clocks_agree
 from workers.queue.script import server_seconds
+from workers.retention.watch import why_missing
 from workers.runtime import Runtime
 
 MOST_APART_SECONDS = 600.0  # of Telnyx's clock, whose answers come over the internet
@@ -103,7 +104,10 @@ async def ask_of_all(runtime: Runtime, telnyx_clock: TelnyxClock) -> tuple[list[
         raise Stopped(f"the clocks of this machine and of Telnyx differ by {format_duration(apart)}")
     await runtime.in_thread(runtime.archive.assert_identity)
     await runtime.assert_bound()
-    return await runtime.in_thread(_of_the_archive, runtime.archive), now
+    applied = await runtime.in_thread(_of_the_archive, runtime.archive)
+    if (why := await why_missing(runtime.redis, len(applied))) is not None:
+        raise Stopped(f"the last retention rules are gone: {why}")
+    return applied, now
 
 
 def _of_the_archive(archive: Archive) -> list[AppliedRules]:

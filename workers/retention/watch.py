@@ -15,7 +15,7 @@ from archive.records import UnreadableRecord
 from archive.retention import read_applied
 from text.times import utc_now
 from workers.keys import RETENTION_DIFFERS, RETENTION_NUMBER, RETENTION_UNREADABLE
-from workers.queue.script import write_when_full
+from workers.queue.script import AsyncRedis, write_when_full
 from workers.retention.apply import as_applied, changes
 from workers.retention.file import BadRules, read_rules_file
 from workers.runtime import Runtime
@@ -68,11 +68,31 @@ def state_of_rules(archive: Archive, path: Path | None) -> RulesState:
     return RulesState(number, differs=f"{path.name} differs from rules {number} in force: {', '.join(names)}")
 
 
+async def why_missing(redis: AsyncRedis, number: int) -> str | None:
+    """Why the last rules are missing in the archive, as after a restore of an old copy: those before them may keep less.
+
+    Redis remembers the last number that was seen.
+
+    Args:
+        redis: Redis.
+        number: of the last rules that the archive has now; 0: it has none.
+
+    Returns:
+        One line; None: none are missing that Redis knows of.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    last = int(await redis.get(RETENTION_NUMBER) or 0)
+    if number > last:
+        await write_when_full(redis, ("SET", RETENTION_NUMBER, str(number)))
+    return f"{layout.retention_key(last)}: missing; it was in the archive before" if number < last else None
+
+
 async def watch_rules(runtime: Runtime) -> None:
     """Compare the rules in force with `CALLVAULT_RETENTION_FILE`, and note in Redis what is to say.
 
-    A worker that has no such file leaves the note of those that have it. Redis remembers the last number, so rules that
-    somebody removed from the archive are missed.
+    A worker that has no such file leaves the note of those that have it.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away.
@@ -80,12 +100,7 @@ async def watch_rules(runtime: Runtime) -> None:
     path = runtime.settings.retention_file
     state = await runtime.in_thread(state_of_rules, runtime.archive, path)
     if state.unreadable is None:
-        last = int(await runtime.redis.get(RETENTION_NUMBER) or 0)
-        if state.number < last:
-            gone = f"{layout.retention_key(last)}: missing; a worker saw it in the archive before"
-            state = msgspec.structs.replace(state, unreadable=gone)
-        elif state.number > last:
-            await write_when_full(runtime.redis, ("SET", RETENTION_NUMBER, str(state.number)))
+        state = msgspec.structs.replace(state, unreadable=await why_missing(runtime.redis, state.number))
     notes = {RETENTION_UNREADABLE: state.unreadable}
     if path is not None and state.unreadable is None:
         notes[RETENTION_DIFFERS] = state.differs
