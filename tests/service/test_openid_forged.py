@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -252,3 +255,33 @@ async def test_an_address_is_verified_only_by_the_answer_that_names_it(
 ) -> None:
     bad.userinfo = 200, {"sub": "ada", "groups": ["staff"]} | in_userinfo
     assert (await bad.sign_in(signed(bad.claims(**in_token)))).email == email
+
+
+async def test_an_answer_without_an_end_is_refused_while_it_arrives() -> None:
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b" " * 65_536)
+                await writer.drain()
+                sent += 65_536
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    provider = Provider(OpenId(f"http://127.0.0.1:{port}", "callvault", SecretStr(SECRET), ("openid",), "groups"))
+    async with server:
+        with pytest.raises(ProviderRefused, match="sends more than 1 MiB"):
+            await provider.check()
+        await provider.close()
+    assert sent < 16 * 1024 * 1024, "what the network holds, and no more"
+
+
+async def test_an_answer_is_not_decompressed(bad: BadProvider) -> None:
+    """A small one could become a large one. Callvault asks for none that is compressed."""
+    bad.tokens = 200, gzip.compress(b" " * 50_000_000 + b"{}")
+    with pytest.raises(ProviderRefused, match="answers 200"):
+        await bad.sign_in(None)
