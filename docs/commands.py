@@ -77,7 +77,8 @@ Progress, notes and errors go to standard error. The document comes when the com
 
 - A list is an object: its rows are an array under the name of what is listed, such as `{"holds": [...]}`, and
   what is known of the list as a whole stands beside it.
-- Times are ISO 8601 in UTC; `due_at` is in seconds since 1970. Sizes are bytes, durations are seconds.
+- Times are ISO 8601 in UTC; `due_at` is in seconds since 1970, and `deletion_due_at` beside it is ISO 8601. Sizes are
+  bytes, durations are seconds.
 - `null` means that there is no value or that it is not known. Later versions may add fields.
 - After an error, standard output is empty, unless the command had begun to act: then the document says how far
   it came. The exit status tells.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from text.times import format_instant, utc_now
 from workers.access.move import move_access_log
 from workers.access.unusual import notice_unusual
 from workers.access.waiting import Batch
-from workers.keys import ACCESS_WAITING, ALERTS
+from workers.keys import ACCESS_WAITING, ALERTS, TAKEN
 from workers.runtime import Runtime
 
 LIMIT = 10
@@ -113,6 +114,14 @@ async def test_without_the_setting_and_with_nonsense_nothing_is_counted(runtime:
     nonsense = Batch("access-log/x", [b"{", b'{"what": "play"}', *batch(*lines(1)).lines])
     await notice_unusual(limited, nonsense, utc_now())
     assert await reported(limited) == []
+
+
+async def test_nonsense_among_the_counts_does_not_hold_up_the_log(limited: Runtime) -> None:
+    await notice_unusual(limited, batch(*lines(1)), utc_now())
+    person = hashlib.sha256(repr(("Ann", "oidc", "")).encode()).hexdigest()[:32]
+    assert await limited.redis.hgetall(TAKEN + person)
+    await limited.redis.hset(TAKEN + person, "no minute", "no number")
+    await notice_unusual(limited, batch(*lines(1)), utc_now())
 
 
 async def test_a_redis_that_fails_does_not_hold_up_the_log(limited: Runtime) -> None:

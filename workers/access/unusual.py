@@ -59,7 +59,7 @@ async def notice_unusual(runtime: Runtime, batch: Batch, now: datetime) -> None:
             for person, (line, minutes) in taken.items():
                 await _count(runtime, person, line, minutes, limit)
             await runtime.redis.set(counted, batch.key, ex=_COUNTED_SECONDS)
-    except (RedisError, OSError) as error:
+    except (RedisError, OSError, ValueError) as error:  # ValueError: what is no number there is nobody's count
         log.warning("what people took could not be counted", error=str(error))
 
 
