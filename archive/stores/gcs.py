@@ -259,13 +259,23 @@ def _lock_of(blob: Any) -> datetime | None:
     return latest_of((blob.retention.retain_until_time, blob.retention_expiration_time))
 
 
+# Conditions of older generations, and of a time that Callvault sets on no object.
+_NOT_OURS = {
+    "numNewerVersions",
+    "daysSinceNoncurrentTime",
+    "noncurrentTimeBefore",
+    "daysSinceCustomTime",
+    "customTimeBefore",
+}
+
+
 def _lifecycle_rule(row: Mapping[str, Any]) -> LifecycleRule | None:
     """A rule as `LifecycleRule`; None if it concerns no current object (cloud.google.com/storage/docs/lifecycle)."""
     action, wanted = row.get("action", {}), row.get("condition", {})
     if action.get("type") not in ("Delete", "SetStorageClass") or wanted.get("isLive") is False:
         return None
-    if {"numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"} & wanted.keys():
-        return None  # each of them concerns older generations only
+    if _NOT_OURS & wanted.keys():
+        return None
     return LifecycleRule(
         "",
         "delete" if action["type"] == "Delete" else "move",

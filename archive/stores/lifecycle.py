@@ -16,6 +16,7 @@ AUDIO_TAG = ("kind", "audio")
 LEAST_AUDIO_BYTES = 1024 * 1024  # no record in a recording's folder is so large: a transcript of a day has 500 KiB
 AUDIO_ENDS = (".wav", ".mp3")
 COLD_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE", "Archive"})  # cannot be read before a restore
+_HARMLESS = "INTELLIGENT_TIERING"  # it leaves small objects at the price of STANDARD
 _PROBES = "probe/"
 _AUDIO_FOLDERS = ("recordings/", "media/")
 _TAGS = frozenset({"kind", "connection_id", "channels", "day"})  # those that Callvault writes, and to audio only
@@ -95,11 +96,11 @@ def _harm_of(rule: LifecycleRule, prefix: str) -> Harm | None:
     if rule.does == "delete":
         advice = "limit it to a prefix outside the archive; see docs/stores.md"
         return Harm(True, f"{rule} what belongs to the archive", advice)
-    if _is_of_audio(rule, prefix, reach):
+    if _is_of_audio(rule, prefix, reach) or rule.storage_class == _HARMLESS:
         return None
     is_grave = rule.storage_class in COLD_CLASSES
     why = "they must be readable at once" if is_grave else "they are read daily, so they cost more there"
-    what = f"{rule} small records too, to {rule.storage_class}; {why}"
+    what = f"{rule} records too, to {rule.storage_class}; {why}"
     return Harm(is_grave, what, "limit it to audio; `callvault cost --rule` prints a rule that does")
 
 
