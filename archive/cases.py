@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 
 import msgspec
 
@@ -23,6 +24,11 @@ from text.numbers import wanted_number
 from text.times import first_instant, parse_instant
 
 _ID_BYTES = 6
+
+
+# A page asks many cases about many recordings.
+_wanted = lru_cache(1024)(wanted_number)
+_instant = lru_cache(1024)(parse_instant)
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,8 +197,12 @@ def belongs(query: CaseQuery, facts: Facts) -> bool | None:
     Raises:
         ValueError: the query cannot be asked; `CASE` reads no such query.
     """
-    answers = [*_answers(query, facts)]
-    return False if False in answers else None if None in answers else True
+    is_known = True
+    for answer in _answers(query, facts):
+        if answer is False:
+            return False
+        is_known = is_known and answer is not None
+    return True if is_known else None
 
 
 def _answers(query: CaseQuery, facts: Facts) -> Iterator[bool | None]:
@@ -210,7 +220,7 @@ def _answers(query: CaseQuery, facts: Facts) -> Iterator[bool | None]:
     if query.leg is not None:
         yield facts.leg == query.leg or (False if facts.has_no_leg else _unless_known(facts.leg))
     if query.number is not None:
-        wanted = wanted_number(query.number)
+        wanted = _wanted(query.number)
         is_party = any(wanted.is_of(party) for party in facts.parties if party is not None)
         yield is_party or (None if None in facts.parties else False)
 
@@ -225,7 +235,7 @@ def _unless_known(value: str | None) -> bool | None:
 
 def _ends(query: CaseQuery) -> tuple[datetime | None, datetime | None]:
     since, until = query.since, query.until
-    return None if since is None else parse_instant(since), None if until is None else parse_instant(until)
+    return None if since is None else _instant(since), None if until is None else _instant(until)
 
 
 def holding(cases: Sequence[Case], facts: Facts) -> list[Case]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote
 
@@ -92,12 +93,14 @@ def wanted_number(text: str) -> Wanted:
     return Wanted("contains", significant, _national(significant))
 
 
+@lru_cache(1024)
 def address_of(party: str) -> str:
     """The address of a party in lower case: without its name, scheme, password and parameters."""
     user, at, host = _split(_with_ascii_digits(party))
     return f"{user}{at}{host}"
 
 
+@lru_cache(1024)
 def digits_of(party: str) -> str:
     """The digits of a party of a call: an E.164 number's, or those of an address whose user is one; else none.
 

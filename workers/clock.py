@@ -20,6 +20,7 @@ from workers.connections.media import archive_media
 from workers.connections.names import refresh_names
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
 from workers.damage.damage import keep_register
+from workers.deletion.cases import watch_cases
 from workers.deletion.deletion import refresh_pause, start_deletions
 from workers.engine.failing import alert_turn_failing
 from workers.engine.lease import take_turn
@@ -85,6 +86,7 @@ TURNS = (
     Turn(mirror_log_messages, 60, _HOUR),
     Turn(move_access_log, 60, _HOUR),
     Turn(watch_rules, 60),
+    Turn(watch_cases, 60),
     Turn(watch_connections, 60, _HOUR, needs_archive=False),
     Turn(archive_media, 60, _HOUR),
     Turn(refresh_names, 600, needs_archive=False),

@@ -22,6 +22,7 @@ from workers.deletion.schedule import DeletionSchedule
 from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import FAILURE_CLASSES, advice_of
 from workers.keys import (
+    CASES_WRONG,
     CLOCKS,
     DISPOSAL_STOPPED,
     LIVE_DUTIES,
@@ -185,6 +186,12 @@ CONDITIONS: dict[str, Row] = {
         "Days waiting for their seal",
         "days wait too long for their seal",
         "run `callvault status` to see what each day waits for, and fix that",
+    ),
+    "cases-wrong": Row(
+        "critical",
+        "Cases",
+        "a case cannot be read, so it holds every recording, or it is missing, so it holds none",
+        "restore the object from a copy of the archive; or close the case (`callvault cases close`), or open it again",
     ),
     "retention-unreadable": Row(
         "warning",
@@ -360,6 +367,11 @@ def _instant(seconds: float) -> str:
     return format_instant(datetime.fromtimestamp(seconds, UTC))
 
 
+async def _cases(at: _Moment) -> list[Condition]:
+    note = await at.redis.get(CASES_WRONG)
+    return [] if note is None else [condition("cases-wrong", note.decode("utf-8", "replace"))]
+
+
 async def _retention(at: _Moment) -> list[Condition]:
     kinds = ("retention-unreadable", "retention-differs")
     notes = await at.redis.mget(RETENTION_UNREADABLE, RETENTION_DIFFERS)
@@ -398,6 +410,7 @@ _LOOKS: Sequence[Look] = (
     _deletion_paused,
     _disposal_stopped,
     _unsealed,
+    _cases,
     _retention,
     _settings_differ,
     _versions_differ,

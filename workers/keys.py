@@ -115,6 +115,8 @@ API_REQUESTS = "callvault:api-requests:"  # + hash of a token's id: its requests
 API_TOKENS_CHANGED = "callvault:api-tokens-changed"  # counts the API tokens that were made or revoked
 RETENTION_UNREADABLE = "callvault:retention-unreadable"  # why the retention rules in force cannot be read
 RETENTION_NUMBER = "callvault:retention-number"  # of the last retention rules that a worker has seen in force
+CASES_WRONG = "callvault:cases-wrong"  # which cases cannot be read or are missing, and why
+CASES_OPEN = "callvault:cases-open"  # ids of the cases that a worker has seen open, with spaces between them
 RETENTION_DIFFERS = "callvault:retention-differs"  # how the file of retention rules differs from those in force
 # + archive id: list: lines of the access log that no object of the archive holds yet; "": Redis belonged to no archive.
 ACCESS_WAITING = "callvault:access:"
@@ -163,6 +165,8 @@ OF_AN_ARCHIVE = (
     RETENTION_UNREADABLE,
     RETENTION_NUMBER,
     RETENTION_DIFFERS,
+    CASES_WRONG,
+    CASES_OPEN,
 )
 # When a task runs next: at once, with another archive.
 TIMES_OF_AN_ARCHIVE = (

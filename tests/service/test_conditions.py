@@ -24,6 +24,7 @@ from workers.disposal.stop import Stop
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.keys import (
     ARCHIVE,
+    CASES_WRONG,
     CLOCKS,
     DAMAGED_KNOWN,
     DISPOSAL_STOPPED,
@@ -103,6 +104,10 @@ async def unreadable_rules(redis: Any, archive: Path) -> None:
     await redis.set(RETENTION_UNREADABLE, "retention/00000001.json: not retention rules")
 
 
+async def unreadable_case(redis: Any, archive: Path) -> None:
+    await redis.set(CASES_WRONG, "cases/c1/00000001.json: not a case")
+
+
 async def other_rules(redis: Any, archive: Path) -> None:
     await redis.set(RETENTION_DIFFERS, "retention.toml differs from rules 1 in force: default")
 
@@ -147,6 +152,7 @@ CAUSES: dict[str, tuple[Cause, str]] = {
         "14 recordings are past the term of applied rules 2, of 20 in the archive",
     ),
     "unsealed": (overdue_day, "one recording is not archived yet"),
+    "cases-wrong": (unreadable_case, "cases/c1/00000001.json: not a case"),
     "retention-unreadable": (unreadable_rules, "retention/00000001.json: not retention rules"),
     "retention-differs": (other_rules, "differs from rules 1 in force: default"),
     "settings-differ": (other_settings, "CALLVAULT_PROOF is store in 1 worker and read-back in 1 worker"),

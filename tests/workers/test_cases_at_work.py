@@ -20,6 +20,7 @@ from tests.workers.steps import folder_of, has_left
 from text.errors import UserError
 from workers.deletion import cases, decisions
 from workers.deletion.kept import schedule_unless_kept, what_keeps
+from workers.keys import CASES_WRONG
 
 WHY = ("--why", "letter of 20 November", "--by", "ann")
 NUMBER = "+49 30 1234567"
@@ -157,10 +158,18 @@ async def test_a_case_that_cannot_be_read_holds_everything_until_a_person_closes
         put_case(runtime.archive, row)
         record = runtime.archive.commit_record(key_of(recording))
         assert record is not None and why_held_by_cases(open_cases(runtime.archive), record) is None
+        await cases.watch_cases(runtime)
+        assert await runtime.redis.get(CASES_WRONG) is None
+    (archive_folder / layout.case_key("c1", 1)).rename(archive_folder / "aside")
+    async with own_runtime(deleting) as runtime:
+        await cases.watch_cases(runtime)
+        assert b"case c1 is missing" in await runtime.redis.get(CASES_WRONG)
     (archive_folder / layout.case_key("c1", 1)).write_bytes(b"half a rec")
     verified = run_callvault(["verify", "--json"], deleting)
     assert verified.returncode == 1 and "cases/c1/00000001.json" in verified.stdout
     async with own_runtime(deleting) as runtime:
+        await cases.watch_cases(runtime)
+        assert b"cases/c1/00000001.json" in await runtime.redis.get(CASES_WRONG)
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         assert "cannot be read" in (await what_keeps(runtime, key_of(recording)) or "")
@@ -168,6 +177,8 @@ async def test_a_case_that_cannot_be_read_holds_everything_until_a_person_closes
     assert listed.returncode == 0 and "cannot be read, so it holds every recording" in listed.stdout
     run(deleting, "cases", "close", "c1", "--why", "the copy of it says that it is over")
     async with own_runtime(deleting) as runtime:
+        await cases.watch_cases(runtime)
+        assert await runtime.redis.get(CASES_WRONG) is None
         await runtime.schedule.add(key_of(recording), 0)
         await delete_what_is_due(runtime)
         assert has_left(recording)

@@ -152,7 +152,7 @@ def count(path: Path, query: Query, reach: Reach = EVERYTHING) -> int:
         first = [] if where.is_few or _is_short(db, query) else where.many[:1]
         where.test(where.many[len(first) :])
         source = "".join(f"({one.sql}) s CROSS JOIN recordings r ON r.n = s.n" for one in first) or "recordings r"
-        state, its = _state(cases)
+        state, its = ("''", []) if query.state is None else _state(cases)
         sql = f"SELECT DISTINCT r.n, {state} AS state FROM {source} WHERE {' AND '.join(where.clauses)} LIMIT ?"  # noqa: S608
         values = [*its, *(value for one in first for value in one.values), *where.values, MOST_COUNTED + 1]
         return int(db.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()[0])  # noqa: S608

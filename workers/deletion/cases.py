@@ -18,11 +18,15 @@ from workers.catalogue.query import BadQuery, Query
 from workers.deletion.decided import Decided
 from workers.deletion.decisions import moment_of
 from workers.deletion.whereabouts import what_left_before
+from workers.keys import CASES_OPEN, CASES_WRONG
+from workers.queue.script import write_when_full
 from workers.runtime import Runtime
 
 FIELDS = ("number", "since", "until", "connection", "session", "leg", "id")  # what a case may ask for
 _LONGEST_NAME = 200  # characters
 _TRIES = 5
+_NOTED_SECONDS = 3600
+_REMEMBERED_SECONDS = 30 * 86_400
 
 
 def case_query(query: Query) -> CaseQuery:
@@ -103,6 +107,26 @@ async def close_case(runtime: Runtime, case_id: str, why: str, by: str) -> Case:
             continue
         return find_case(await runtime.in_thread(read_cases, runtime.archive), case_id)
     raise UserError(f"{case_id}: others keep changing this case; run `callvault cases list`, and try again")
+
+
+async def watch_cases(runtime: Runtime) -> None:
+    """Note in Redis which cases cannot be read, or are missing although a worker has seen them open.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    found = await runtime.in_thread(read_cases, runtime.archive)
+    seen = set((await runtime.redis.get(CASES_OPEN) or b"").decode().split())
+    missing = sorted(seen - {case.id for case in found})
+    wrong = [case.problem for case in found if case.problem is not None]
+    wrong += [f"case {case_id} is missing from the archive; a worker saw it open before" for case_id in missing]
+    is_open = {case.id for case in found if case.is_open and case.number}
+    lasts = ("KEEPTTL",) if missing else ("EX", str(_REMEMBERED_SECONDS))  # so that the note ends some time
+    await write_when_full(runtime.redis, ("SET", CASES_OPEN, " ".join(sorted({*is_open, *missing})), *lasts))
+    if wrong:
+        await write_when_full(runtime.redis, ("SET", CASES_WRONG, "; ".join(wrong), "EX", str(_NOTED_SECONDS)))
+    else:
+        await runtime.redis.delete(CASES_WRONG)
 
 
 def find_case(cases: list[Case], case_id: str) -> Case:
