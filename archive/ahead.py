@@ -25,7 +25,10 @@ def ahead(items: Iterable[T], work: Callable[[T], R], at_once: int = AT_ONCE) ->
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except (KeyboardInterrupt, GeneratorExit):  # the second if it comes between two results, or the reader wants no more
+    except (
+        KeyboardInterrupt,
+        GeneratorExit,
+    ):  # the second if it comes between two results, or the reader wants no more
         is_left = True  # nobody waits for what a slow store still sends
         raise
     finally:
