@@ -102,7 +102,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     given = [*line.recordings, *(text for text in (line.query, line.about) if text is not msgspec.UNSET)]
     parts = [" ".join(given)]
     if line.found is not msgspec.UNSET:
-        parts.append(f"{many(line.found, 'recording')} found")
+        parts.append(many(line.found, "row") if line.what == "list" else f"{many(line.found, 'recording')} found")
     if line.why is not msgspec.UNSET:
         parts.append(f"why: {line.why}")
     if line.by is not msgspec.UNSET:
