@@ -58,7 +58,8 @@ def this_up(sandbox: Mapping[str, str] | None) -> RunningUp:
     """
     variables, secrets = environment(), names_of_secrets()
     names = (*names_same_in("service", "workers"), "REDIS_URL", "TELNYX_PUBLIC_KEY")
-    is_set = [name for name in names if name in variables or name + SUFFIX in variables]
+    # `CALLVAULT_RETENTION_FILE` is a setting of its own, not the file of `CALLVAULT_RETENTION`.
+    is_set = [name for name in names if name in variables or (name in secrets and name + SUFFIX in variables)]
     told = {n: variables[n] for n in is_set if n not in secrets and variables[n] == without_credentials(variables[n])}
     told |= sandbox or {}
     return RunningUp(os.getpid(), sandbox is not None, told, [name for name in is_set if name not in told])
@@ -172,7 +173,9 @@ def what_to_take(up: RunningUp) -> tuple[dict[str, str], str]:
         of which nothing is taken, or an empty text.
     """
     variables = environment()
-    here = {name for name in (*_TOGETHER, *up.settings) if name in variables or name + SUFFIX in variables}
+    secrets = names_of_secrets()
+    both = (*_TOGETHER, *up.settings)
+    here = {name for name in both if name in variables or (name in secrets and name + SUFFIX in variables)}
     taken = {name: value for name, value in up.settings.items() if name not in here}
     for name in _TOGETHER:
         if taken and name in here and name not in up.left_out and variables.get(name) != up.settings.get(name):
