@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 
@@ -26,8 +27,10 @@ from lab.stores import make_archive
 from sandbox.audio import make_wav
 from sandbox.world import World
 from text.times import utc_now
+from workers.disposal.stop import Stop
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.engine.connect import connect_worker
+from workers.keys import DISPOSAL_STOPPED
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.jobs import Job, enqueue
 from workers.recordings.requests import MirrorRequest, RecordingRequest, recording_job
@@ -125,8 +128,22 @@ class Deployment:
         if words[0] == "dead-letters":
             asyncio.run(_bury(self.environment["REDIS_URL"]))
         if words[:2] == ["deletions", "release"]:
-            done = run_callvault(["deletions", "hold", *words[2:]], self.environment)
-            assert done.returncode == 0, done.stderr
+            self._run("deletions", "hold", *words[2:])
+        if words[:2] == ["retention", "dispose"]:
+            self._run("retention", "apply", "--yes")
+        if words[:2] == ["retention", "approve"]:
+            stop = Stop("stop", 2, 1_000, 10, 1, 0, 1, "2026-11-25T10:00:00.000000Z")
+            asyncio.run(_stop_disposal(self.environment["REDIS_URL"], stop))
+
+    def _run(self, *words: str) -> None:
+        done = run_callvault([*words], self.environment)
+        assert done.returncode == 0, done.stderr
+
+
+async def _stop_disposal(redis_url: str, stop: Stop) -> None:
+    client = connect_worker(redis_url)
+    await client.set(DISPOSAL_STOPPED, msgspec.json.encode(stop))
+    await client.aclose()
 
 
 async def _bury(redis_url: str) -> None:
@@ -236,6 +253,8 @@ def test_a_command_that_is_shown_works(command: str, deployment: Deployment, tmp
         if words[0] == "up":
             environment.pop("REDIS_URL")
         ready = RUNS_ON[words[0]] if "--processes" not in words else ""
+        if "--dispose" in words:
+            ready = "disposal ready"
         with callvault(words, environment, ready) as running:
             if not ready:
                 wait_for(lambda: running.output.strip(), 60, "a first line")
@@ -244,6 +263,7 @@ def test_a_command_that_is_shown_works(command: str, deployment: Deployment, tmp
     if words[0] == "demo":
         words = [*_without(words, "--recordings"), "--recordings", "2", "--data", str(tmp_path)]
     environment = deployment.environment
+    words = [str(tmp_path / word) if word.endswith(".pdf") else word for word in words]
     if words[0] == "get" and "--restore" in words:  # other commands write files of the same name
         words += ["--out", str(tmp_path / "restored.wav")]
     if (
@@ -273,7 +293,7 @@ def test_with_json_a_command_prints_one_document_and_nothing_else(
         words[words.index("--out") + 1] = str(tmp_path / "out")
     deployment.prepare(words)
     words += ["--recordings", "2", "--data", str(tmp_path)] if words[0] == "demo" else []
-    words += ["--yes"] if words[0] == "erase" or words[1:2] == ["apply"] else []
+    words += ["--yes"] if words[0] == "erase" or words[1:2] == ["apply"] or words[:2] == ["retention", "approve"] else []
     done = run_callvault([*words, "--json"], deployment.environment, seconds=120)
     allowed = (0, 1) if words[0] in MAY_FIND_SOMETHING else (0,)
     assert done.returncode in allowed, f"{words}\n{done.stdout}\n{done.stderr}"
