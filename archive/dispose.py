@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from archive import kinds, layout
 from archive.archive import Archive, ArchiveConflict
-from archive.erasures import read_disposals
+from archive.erasures import disposals_in
 from archive.folder import Folder, commit_keys, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, hash_object
-from archive.readers import COMMIT_RECORD, ERASURE
-from archive.records import ArchivedObject, Disposal, ErasedObject, Erasure, Part
+from archive.readers import COMMIT_RECORD, DISPOSAL, ERASURE
+from archive.records import ArchivedObject, CommitRecord, Disposal, ErasedObject, Erasure, Part
 from archive.stores.store import StoreError
 from text.counts import many
 from text.times import format_instant, utc_now
@@ -137,11 +137,36 @@ def prepare(archive: Archive, prefix: str, due: Due, sealed: Mapping[str, str]) 
     """
     folder = read_folder(archive.store, prefix)
     standing = _records_of(archive, folder)
+    for key, record in standing.items():
+        _assert_ours(folder, key, record, sealed)
     named = {one.key: one for record in standing.values() for one in record.objects}
     rows = _rows(archive, folder, keys_to_go(folder, due))
     for key, row in rows.items():
         _assert_as_sealed(key, row, sealed, named)
-    return Prepared(folder, rows, standing)
+    prepared, erasure = Prepared(folder, rows, standing), layout.erasure_key(prefix)
+    if prepared.new and not due.keeps_record and erasure in standing:
+        raise Damaged(erasure, f"does not name {prepared.new[0].key}, so no record would say what that was")
+    return prepared
+
+
+def records_as_sealed(archive: Archive, folder: Folder, sealed: Mapping[str, str]) -> list[CommitRecord]:
+    """The commit record of a recording, then those of its versions: each must be the one that its seal lists.
+
+    The term is counted from them, and holds and cases look at them, also where they stay themselves.
+
+    Raises:
+        NotSealed: it must wait.
+        Damaged, UnreadableRecord: one is not what its seal says, or the commit record is missing.
+        StoreError: the store does not answer.
+    """
+    found = []
+    for key in dict.fromkeys([layout.commit_key(folder.prefix), *commit_keys(folder.objects)]):
+        data = archive.read_small(key)
+        if data is None:
+            raise Damaged(key, "gone from the archive")
+        _assert_as_sealed(key, ErasedObject(key, len(data), hashlib.sha256(data).hexdigest()), sealed, {})
+        found.append(COMMIT_RECORD.read(data, key))
+    return found
 
 
 def dispose(
@@ -160,8 +185,8 @@ def dispose(
         due: as for `prepare`.
         by: who does it, for the record.
         keys: the keys that sign the record; None to leave it unsigned, which `verify` reports.
-        ask: called in the last moment before the record is written; an exception of it stops the disposal, and nothing is
-            written or deleted.
+        ask: called in the last moment before the record is written, and before each deletion; an exception of it stops the
+            disposal there.
 
     Raises:
         StoreError: the store is away, may not delete, or did not take the record.
@@ -175,6 +200,7 @@ def dispose(
     if keys is not None:
         _sign(archive, standing, keys)
     for key in prepared.rows:
+        ask()
         archive.store.erase(key)
     if left := [key for key in prepared.rows if archive.store.stat(key) is not None]:
         raise StoreError(f"{left[0]}: deleted, and still there")
@@ -183,11 +209,35 @@ def dispose(
 
 def _records_of(archive: Archive, folder: Folder) -> dict[str, Erasure | Disposal]:
     """The records of erasure and disposal that a folder holds, by key."""
-    disposals = read_disposals(archive, folder.prefix, folder.objects)
-    found: dict[str, Erasure | Disposal] = {layout.disposal_key(folder.prefix, one.number): one for one in disposals}
+    disposals = disposals_in(folder.prefix, folder.objects)
+    found: dict[str, Erasure | Disposal] = {key: DISPOSAL.read(archive.read_small(key), key) for key in disposals}
     if (key := layout.erasure_key(folder.prefix)) in folder.objects:
         found[key] = ERASURE.read(archive.read_small(key), key)
     return found
+
+
+def _assert_ours(folder: Folder, key: str, record: Erasure | Disposal, sealed: Mapping[str, str]) -> None:
+    """Check a record of an earlier run that this one would continue and sign: it names what seals list, and no more than may go.
+
+    Raises:
+        Damaged: no run can have written it.
+    """
+    if record.recording_id != folder.recording_id:
+        raise Damaged(key, f"names another recording, {record.recording_id}")
+    if isinstance(record, Disposal) and key != layout.disposal_key(folder.prefix, record.number):
+        raise Damaged(key, f"contains disposal {record.number}")
+    if not isinstance(record.rule, str):
+        return  # of an erasure that a person asked for, which may come before the seal; no run signs it
+    gone = {kind for part in record.goes for kind in _PARTS[part]} if isinstance(record, Disposal) else None
+    for one in record.objects:
+        place = kinds.place_of(one.key)
+        may_go = (place.kind is None or not place.kind.survives_erasure) if gone is None else place.kind in gone
+        if not (one.key.startswith(folder.prefix) and may_go):
+            raise Damaged(key, f"names {one.key}, of which it cannot dispose")
+        if sealed.get(one.key) != one.sha256:
+            raise Damaged(
+                key, f"names {one.key} with SHA-256 {one.sha256}, its seal says {sealed.get(one.key, 'nothing')}"
+            )
 
 
 def _rows(archive: Archive, folder: Folder, going: Iterable[str]) -> dict[str, ErasedObject]:

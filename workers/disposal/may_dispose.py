@@ -6,10 +6,13 @@ Every answer comes from the archive (applied rules, commit record, holds, cases,
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 import httpx
 
@@ -17,7 +20,7 @@ from archive import kinds, layout
 from archive.archive import Archive
 from archive.cases import Case, open_cases, why_held_by_cases
 from archive.decisions import all_holds
-from archive.dispose import Due
+from archive.dispose import Due, records_as_sealed
 from archive.folder import Folder, read_folder
 from archive.readers import GONE, RECEIPT
 from archive.records import AppliedRules, CommitRecord, Gone, Receipt, UnreadableRecord
@@ -29,7 +32,8 @@ from text.times import format_duration, utc_now
 from workers.catalogue.rows import row_of_commit
 from workers.deletion.duties import effective_duties
 from workers.deletion.erase import Target, refuse_if_held
-from workers.deletion.may_delete import pause_of
+from workers.deletion.may_delete import Stopped as TooSlow
+from workers.deletion.may_delete import assert_fresh, moment, pause_of
 from workers.engine.clocks import clocks_agree
 from workers.queue.script import server_seconds
 from workers.retention.watch import why_missing
@@ -189,17 +193,66 @@ def read_standing(archive: Archive, held_by_setting: Iterable[str]) -> Standing:
     )
 
 
-async def ask_anew(runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Due) -> None:
+class _Asked(NamedTuple):
+    """What was asked of all: the applied rules, the time, and the connections that settings hold."""
+
+    applied: Sequence[AppliedRules]
+    now: float
+    held: Collection[str]
+
+
+async def ask_anew(
+    runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Due, sealed: Mapping[str, str]
+) -> None:
     """Ask everything about one recording in the last moment.
+
+    Args:
+        runtime: the worker's parts.
+        telnyx_clock: the clock that is not ours.
+        folder: of the recording.
+        wanted: what is to go.
+        sealed: the SHA-256 of each object of its day that seals list, by key.
 
     Raises:
         Stopped: nothing may be disposed of now.
         Kept: this recording stays.
+        Damaged, NotSealed: likewise, because of a commit record.
         StoreError, redis.exceptions.RedisError: a question has no answer.
     """
     applied, now = await ask_of_all(runtime, telnyx_clock)
-    held = await held_by_settings(runtime)
-    await runtime.in_thread(_ask, runtime, folder, wanted, applied, now, frozenset(held))
+    asked = _Asked(applied, now, frozenset(await held_by_settings(runtime)))
+    await runtime.in_thread(_ask, runtime, folder, wanted, asked, sealed)
+
+
+def last_question(
+    runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Due, sealed: Mapping[str, str]
+) -> Callable[[], None]:
+    """What a thread calls just before each change: it asks everything anew, unless its last answers are seconds old.
+
+    Hashing may take minutes before the first change, and a process may be suspended before any other.
+
+    Args:
+        runtime, telnyx_clock, folder, wanted, sealed: as for `ask_anew`.
+
+    Returns:
+        A function that raises as `ask_anew`, and `Stopped` if the answers take too long.
+    """
+    loop, asked = asyncio.get_running_loop(), list[tuple[float, float]]()
+
+    def ask() -> None:
+        with suppress(IndexError, TooSlow):
+            assert_fresh(asked[-1])
+            return
+        began = moment()
+        asking = ask_anew(runtime, telnyx_clock, folder, wanted, sealed)
+        asyncio.run_coroutine_threadsafe(asking, loop).result()
+        try:
+            assert_fresh(began)
+        except TooSlow as slow:
+            raise Stopped(str(slow).replace("deletion", "disposal")) from None
+        asked.append(began)
+
+    return ask
 
 
 async def held_by_settings(runtime: Runtime) -> list[str]:
@@ -215,29 +268,24 @@ async def held_by_settings(runtime: Runtime) -> list[str]:
         raise Stopped(f"what other workers hold cannot be read: {error}; run `callvault verify`") from None
 
 
-def _ask(
-    runtime: Runtime, prefix: str, wanted: Due, applied: Sequence[AppliedRules], now: float, held: frozenset[str]
-) -> None:
+def _ask(runtime: Runtime, prefix: str, wanted: Due, asked: _Asked, sealed: Mapping[str, str]) -> None:
     archive = runtime.archive
     folder = read_folder(archive.store, prefix)
     try:
-        record = archive.commit_record(prefix)
-        if record is None:
-            raise Kept("damaged", f"{layout.commit_key(prefix)}: gone from the archive")
-        versions = archive.versions(prefix) if folder.has(kinds.VERSION) else []
+        records = records_as_sealed(archive, folder, sealed)
         is_gone = _is_original_gone(archive, folder)
     except UnreadableRecord as error:
         raise Kept("damaged", str(error)) from None
-    due, _ = due_of([record, *versions], applied, now)
+    due, _ = due_of(records, asked.applied, asked.now)
     if wanted not in due:
         raise Kept("rules", "the rules that apply now give it another term")
-    if any(one.is_in_custom_storage for one in (record, *versions)):
+    if any(one.is_in_custom_storage for one in records):
         raise Kept("custom-storage", "its audio lies in custom storage, where Callvault deletes nothing")
     if not is_gone:
         raise Kept("original", "no record says that its original is gone at Telnyx (CALLVAULT_DELETE_ORIGINALS)")
     if (damage := _damage_of(archive, prefix)) is not None:
         raise Kept("damaged", damage)
-    _refuse_held(runtime, prefix, record, held)
+    _refuse_held(runtime, prefix, records[0], asked.held)
 
 
 def _is_original_gone(archive: Archive, folder: Folder) -> bool:
@@ -264,7 +312,7 @@ def _damage_of(archive: Archive, prefix: str) -> str | None:
     return None
 
 
-def _refuse_held(runtime: Runtime, prefix: str, record: CommitRecord, held: frozenset[str]) -> None:
+def _refuse_held(runtime: Runtime, prefix: str, record: CommitRecord, held: Collection[str]) -> None:
     day = layout.day_of(layout.commit_key(prefix))
     row = row_of_commit(layout.recording_id_of(prefix), "" if day is None else day.isoformat(), record)
     if row.connection_id in held:

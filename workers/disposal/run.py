@@ -29,8 +29,6 @@ from text.one_line import one_line
 from text.times import utc_now
 from workers.catalogue.forget import assert_can_forget, forget_disposed
 from workers.damage.damage import report_wrong
-from workers.deletion.may_delete import Stopped as TooSlow
-from workers.deletion.may_delete import assert_fresh, moment
 from workers.disposal.days import Candidate, Day, Terms, look_at_day, read_seen, remember, under
 from workers.disposal.lines import Lines
 from workers.disposal.may_dispose import (
@@ -40,6 +38,7 @@ from workers.disposal.may_dispose import (
     ask_anew,
     ask_of_all,
     held_by_settings,
+    last_question,
     read_standing,
 )
 from workers.disposal.report import Gone, Left, Report, tell
@@ -256,7 +255,7 @@ class Disposer:
         try:
             async with lease:
                 for due in candidate.due:
-                    await ask_anew(self._runtime, self._clock, candidate.folder, due)
+                    await ask_anew(self._runtime, self._clock, candidate.folder, due, day.sealed)
                     report.gone.append(await self._go(candidate, due, day))
             self._failures = 0
         except StoreRefused:
@@ -286,19 +285,8 @@ class Disposer:
         if self._is_dry:
             return _gone(recording_id, due, [*prepared.rows.values()])
         line = await self._lines.begin(recording_id, due)
-        loop = asyncio.get_running_loop()
-
-        def last_question() -> None:
-            """Everything once more, since hashing may take minutes; and the answers must be seconds old."""
-            began = moment()
-            asking = ask_anew(runtime, self._clock, candidate.folder, due)
-            asyncio.run_coroutine_threadsafe(asking, loop).result()
-            try:
-                assert_fresh(began)
-            except TooSlow as slow:
-                raise Stopped(str(slow).replace("deletion", "disposal")) from None
-
-        work = partial(dispose, ask=last_question, keys=self._keys)
+        ask = last_question(runtime, self._clock, candidate.folder, due, day.sealed)
+        work = partial(dispose, ask=ask, keys=self._keys)
         try:
             done: Done = await runtime.in_thread(work, runtime.archive, prepared, due, self._by)
         except StoreRefused as error:
