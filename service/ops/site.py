@@ -49,7 +49,7 @@ from text.errors import UserError
 from text.one_line import one_line
 from workers.access.log import NotWritten
 from workers.catalogue.file import CatalogueBusy
-from workers.catalogue.query import BadQuery
+from workers.catalogue.query import BadQuery, read_box, read_query
 from workers.catalogue.search import Hit
 
 log = get_logger()
@@ -309,6 +309,8 @@ async def _change(ops: Ops, request: Request, row: Change) -> Response:
     for name, value in about.items():
         if len(value) > (longest := _LONGEST.get(name, _LONGEST_FIELD)):
             raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {longest}")
+    if "query" in about:
+        view_of(request).assert_searchable(read_query(read_box(about["query"])))
     is_whole = True
     unseen: list[str] = []
     if row.scoped == "one":

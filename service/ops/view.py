@@ -80,7 +80,7 @@ class View:
             UserError: `after` is not the `place` of a hit that this person sees.
             BadQuery: a part of a number is searched for, and numbers are masked.
         """
-        self._assert_searchable(query)
+        self.assert_searchable(query)
         place = after
         if after is not None and not self.is_whole:
             known = await self._ops.catalogue.ask(lambda path: catalogue.search_ids(path, [after], self.reach))
@@ -94,12 +94,12 @@ class View:
 
     async def count(self, query: Query) -> int:
         """How many recordings match, on all pages; `MOST_COUNTED + 1` if there are more than that. Raises as `search`."""
-        self._assert_searchable(query)
+        self.assert_searchable(query)
         return await self._ops.catalogue.ask(lambda path: catalogue.count(path, query, self.reach))
 
     def all(self, query: Query) -> Iterator[Hit]:
         """All recordings that match, the latest first, read a page at a time; blocks. Raises as `search`."""
-        self._assert_searchable(query)
+        self.assert_searchable(query)
         return map(self._shown, catalogue.search_all(self._ops.catalogue.path, query, self.reach))
 
     async def choose(self, query: Query) -> list[Chosen]:
@@ -188,8 +188,8 @@ class View:
             return None
         return None if record is None else row_of_commit(row.recording_id, row.day, record)
 
-    def _assert_searchable(self, query: Query) -> None:
-        """Check that a search does not find out masked numbers digit by digit.
+    def assert_searchable(self, query: Query) -> None:
+        """Check that a search, or a case that asks for the same, does not find out masked numbers digit by digit.
 
         Raises:
             BadQuery: it does.

@@ -238,6 +238,18 @@ def test_numbers_are_masked_for_a_role_that_says_so(company: Company) -> None:
     assert company.api(f"/recordings/{INSIDE}", company.who("listener"))["row"]["from_number"] == GERMAN
 
 
+def test_a_case_finds_no_masked_number_out_digit_by_digit(company: Company) -> None:
+    masked, form = company.who("officer", "--mask"), {"name": "a guess", "why": "to count what it holds"}
+    before = company.written()
+    for part in ("number:+493", "45678", "number:sip:an"):
+        guessed = company.client.post("/ops/cases/open", headers=masked, data=form | {"query": part})
+        assert guessed.status_code == 400 and "number: numbers are masked for you" in guessed.text, part
+    assert company.written() == before, "no case is open"
+    for query, headers in ((f"number:{GERMAN}", masked), ("number:+493", company.who("officer"))):
+        opened = company.client.post("/ops/cases/open", headers=headers, data=form | {"query": query})
+        assert opened.status_code == 303, opened.text
+
+
 def test_an_officer_with_a_scope_reads_the_access_log_of_one_recording_at_a_time(company: Company) -> None:
     headers, whole = company.who("officer", "--connection", OURS), company.who("officer")
     company.client.post("/ops/recordings/export", headers=whole, data={"ids": [INSIDE, OUTSIDE]})
