@@ -63,7 +63,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("backfill", "cli.backfill", "Archive recordings that Telnyx already has."),
         Command("deletions", "cli.deletions", "List, pause, hold or approve deletions at Telnyx."),
         Command("cases", "cli.cases", "Open, list or close cases: holds by a search."),
-        Command("retention", "cli.retention", "Plan, explain and apply retention rules."),
+        Command("retention", "cli.retention", "Plan, apply and carry out retention rules."),
         Command("erase", "cli.erase", "Erase a recording for good."),
         Command("index", "cli.index", "Update or rebuild the search catalogue."),
     ),

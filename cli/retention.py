@@ -37,14 +37,10 @@ _SAY_EVERY_SECONDS = 5
 _SOON = timedelta(days=31)  # the locks of recordings that may go by then are looked at
 
 command = group(
-    "Plan, explain and apply retention rules.\n\n"
+    "Plan and apply retention rules, and dispose of what they end.\n\n"
     "Examples:\ncallvault retention plan retention.toml\ncallvault retention apply retention.toml\n"
-    "callvault retention explain ID"
+    "callvault retention explain ID\ncallvault retention dispose --dry-run"
 )
-command.command("dispose")(dispose)
-command.command("approve")(approve)
-command.command("certificate")(certificate)
-
 File = Annotated[
     Path | None,
     typer.Argument(metavar="[FILE]", help="TOML file. [default: CALLVAULT_RETENTION_FILE]", show_default=False),
@@ -203,6 +199,11 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
             f"applied as rules {new.number}; longer periods count now, shorter ones after {grace_of(new)}\n"
         )
     return 0
+
+
+command.command("dispose")(dispose)
+command.command("approve")(approve)
+command.command("certificate")(certificate)
 
 
 def _read_file(settings: Settings, given: Path | None) -> RulesFile | None:

@@ -84,7 +84,7 @@ class Deployment:
             COPY: str(next((self.folder / "archive").glob(f"recordings/*/*/*/{self.recordings[0]}/audio.wav"), COPY)),
             **{
                 name: str(self.folder / name)
-                for name in ("call.wav", "case-17", "case-17.zip", "case-17.zip.age", "case-18")
+                for name in ("call.wav", "case-17", "case-17.zip", "case-17.zip.age", "case-18", "q4.pdf")
             },
             "+13125550100 since:2026-01-01": "since:2026-01-01",  # numbers are made up
             "archive_recording:ID": "archive_recording:given-up",
@@ -271,9 +271,11 @@ def test_a_command_that_is_shown_works(command: str, deployment: Deployment, tmp
     ):  # a folder has no storage classes, and no bucket is needed to print a rule
         environment = environment | {"CALLVAULT_ARCHIVE_URL": "s3://bucket/callvault"}
         words += [] if "--rule" in words else ["--rule"]
+    there = set(Path.cwd().iterdir())
     done = run_callvault(words, environment, seconds=120, stdin="y\n")
     allowed = (0, 1) if words[0] in MAY_FIND_SOMETHING else (0,)
     assert done.returncode in allowed and "Traceback" not in done.stderr, f"{words}\n{done.stdout}\n{done.stderr}"
+    assert set(Path.cwd().iterdir()) == there, f"{words} left a file in the checkout"
 
 
 def with_json() -> list[str]:

@@ -51,6 +51,12 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+def test_the_readme_leads_to_every_document() -> None:
+    text = (ROOT / "README.md").read_text()
+    missing = [path.name for path in sorted(ROOT.glob("docs/*.md")) if f"(docs/{path.name})" not in text]
+    assert not missing
+
+
 def test_every_kind_of_alert_that_is_sent_is_in_the_table_and_every_row_is_sent() -> None:
     sources = [
         path.read_text()
