@@ -52,10 +52,9 @@ async def test_a_record_of_a_disposal_that_somebody_put_there_is_not_continued(
         (small.root / folder / "transcriptions/late.json").write_bytes(b"{}")
         name = "transcriptions/late.json"
     data = (small.root / folder / name).read_bytes()
-    more: dict[str, Any] = {"id": {"recording_id": "7-one"}, "number": {"number": 3}}.get(fault, {})
-    key = small.dispose(folder, name, number=1, **{k: v for k, v in more.items() if k != "number"})
-    if fault == "number":
-        small.write(key, small.read(key) | more)
+    key = small.dispose(folder, name)
+    if fault in ("id", "number"):
+        small.write(key, small.read(key) | ({"recording_id": "7-one"} if fault == "id" else {"number": 3}))
     if fault == "hash":
         small.write(key, small.read(key) | {"objects": [{"key": folder + name, "size": 1, "sha256": "0" * 64}]})
     (small.root / folder / name).write_bytes(data)

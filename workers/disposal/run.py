@@ -42,7 +42,7 @@ from workers.disposal.may_dispose import (
     read_standing,
 )
 from workers.disposal.report import Gone, Left, Report, tell
-from workers.disposal.stop import Counted, count_disposed, why_stopped
+from workers.disposal.stop import Counted, count_disposed, count_until, why_stopped
 from workers.engine.lease import HeldElsewhere, held
 from workers.keys import DISPOSAL_DAYS, DISPOSING
 from workers.recordings.writing import sole_writer
@@ -144,13 +144,15 @@ class Disposer:
         standing = await self._runtime.in_thread(
             read_standing, self._runtime.archive, await held_by_settings(self._runtime)
         )
-        terms = Terms(applied, now, standing)
+        number = applied[-1].number
+        terms = Terms(applied, await count_until(self._runtime, number, now), standing)
         days = await self._look(terms, report)
         would_go = Counted(
             recordings=sum(one.recordings for one in days),
             size_bytes=sum(one.size_bytes for one in days),
             of=report.of,
-            rules_number=applied[-1].number,
+            rules_number=number,
+            until=terms.now,
         )
         report.stop = await why_stopped(self._runtime, would_go, is_dry=self._is_dry)
         if report.stop is not None and not self._is_dry:

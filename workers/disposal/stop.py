@@ -1,7 +1,8 @@
 """Disposal stops itself where more would go than a share of the archive, until a person approves exactly that.
 
 The approval is a decision in the archive, and names the stop. Without Redis, the stop is forgotten, and so is its approval: the
-next run stops again and asks anew.
+next run stops again and asks anew. While a stop stands, runs look at what was past its term when it was counted: terms end every
+second in a large archive, and what ended later was approved by nobody.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from workers.queue.script import AsyncRedis, write_when_full
 from workers.runtime import Runtime
 
 LEAST_RECORDINGS = 10  # so many may always go in a day: a share of a small archive is less than one recording
+_A_DAY_SECONDS = 24 * 3600.0
 _TWO_DAYS_SECONDS = 2 * 24 * 3600
 
 
@@ -38,6 +40,7 @@ class Stop(msgspec.Struct, frozen=True):
         most: how many may go in a day, and gone: how many had gone on that day before.
         rules_number: of the last applied rules.
         at: since when, ISO 8601, UTC.
+        until: the time of the count, in seconds since the epoch: it counts the terms that had ended then.
         is_approved: whether the job has found an approval of it, for display; the archive has the approval itself.
     """
 
@@ -49,6 +52,7 @@ class Stop(msgspec.Struct, frozen=True):
     gone: int
     rules_number: int
     at: str
+    until: float = 0.0
     is_approved: bool = False
 
     @property
@@ -79,12 +83,34 @@ def most_in_a_day(percent: float, recordings: int) -> int:
 
 
 class Counted(NamedTuple):
-    """What a run would dispose of: how many recordings, their size, how many the archive has, and under which rules."""
+    """What a run would dispose of: how many recordings, their size, how many the archive has, under which rules, as of when."""
 
     recordings: int
     size_bytes: int
     of: int
     rules_number: int
+    until: float
+
+
+async def count_until(runtime: Runtime, rules_number: int, now: float) -> float:
+    """As of when a run looks at terms: now, or when the stop that stands was counted.
+
+    A stop that nobody has approved is counted anew after a day.
+
+    Args:
+        runtime: the worker's parts.
+        rules_number: of the last applied rules.
+        now: seconds since the epoch.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them does not answer.
+    """
+    known = await read_stop(runtime.redis)
+    if known is None or known.rules_number != rules_number:
+        return now
+    if now - known.until > _A_DAY_SECONDS and not await runtime.in_thread(is_stop_approved, runtime.archive, known):
+        return now
+    return min(now, known.until)
 
 
 async def why_stopped(runtime: Runtime, would_go: Counted, *, is_dry: bool = False) -> Stop | None:
@@ -107,6 +133,7 @@ async def why_stopped(runtime: Runtime, would_go: Counted, *, is_dry: bool = Fal
             await redis.delete(DISPOSAL_STOPPED)
         return None
     is_known = known is not None and gone + would_go.recordings <= known.gone + known.recordings
+    is_known = is_known and known is not None and would_go.until <= known.until
     if known is not None and is_known and known.rules_number == would_go.rules_number:
         if not await runtime.in_thread(is_stop_approved, runtime.archive, known):
             return known
@@ -122,6 +149,7 @@ async def why_stopped(runtime: Runtime, would_go: Counted, *, is_dry: bool = Fal
         gone=gone,
         rules_number=would_go.rules_number,
         at=format_instant(utc_now()),
+        until=would_go.until,
     )
     if not is_dry:
         await _remember(redis, stop)

@@ -1,0 +1,73 @@
+"""Disposal that stopped itself: what an approval covers, while terms go on ending."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from tests.seals.small import SmallArchive
+from text.times import utc_now
+from workers.disposal.run import Disposer
+from workers.disposal.stop import approve
+from workers.keys import DISPOSAL_STOPPED, DISPOSED_TODAY
+from workers.runtime import Runtime
+
+
+def end_now(small: SmallArchive, *names: str) -> None:
+    """Recordings whose term of a day has just ended."""
+    for name in names:
+        small.receipt(small.recording(5, name, utc_now() - timedelta(days=1)), utc_now())
+    small.seal(5)
+
+
+async def test_an_approval_covers_what_was_counted_while_other_terms_end(
+    runtime: Runtime, small: SmallArchive, async_redis: Any
+) -> None:
+    """In a large archive a term ends every second: the stop must neither change each time, nor let others go with it."""
+    end_now(small, "a", "b", "c", "d")
+    first = (await Disposer(runtime).run()).stop
+    assert first is not None and first.recordings == 12
+    end_now(small, "later")
+    assert (await Disposer(runtime).run()).stop == first
+    approve(runtime.archive, first, "checked", "Ann")
+    dry = await Disposer(runtime, is_dry=True).run()
+    assert (dry.stop, len(dry.gone)) == (None, 12)
+    done = await Disposer(runtime).run()
+    assert (done.stop, len(done.gone), "later" in {one.recording_id for one in done.gone}) == (None, 12, False)
+    assert (await Disposer(runtime).run()).gone == []
+    second = await Disposer(runtime).run()
+    assert second.gone == [] and second.stop is not None and second.stop.id != first.id
+    await async_redis.delete(DISPOSED_TODAY + utc_now().date().isoformat())  # on another day
+    assert [one.recording_id for one in (await Disposer(runtime).run()).gone] == ["later"]
+
+
+async def test_an_approval_that_an_older_redis_brings_back_covers_nothing_else(
+    runtime: Runtime, small: SmallArchive, async_redis: Any
+) -> None:
+    end_now(small, "a", "b", "c", "d")
+    stop = (await Disposer(runtime).run()).stop
+    assert stop is not None
+    approve(runtime.archive, stop, "checked", "Ann")
+    before = await async_redis.get(DISPOSAL_STOPPED)
+    assert len((await Disposer(runtime).run()).gone) == 12
+    await async_redis.set(DISPOSAL_STOPPED, before)
+    await async_redis.delete(DISPOSED_TODAY + utc_now().date().isoformat())
+    end_now(small, *(f"other-{number}" for number in range(11)))
+    assert (await Disposer(runtime).run()).gone == []
+    asks = await Disposer(runtime).run()
+    assert (asks.gone, asks.stop is not None and asks.stop.id != stop.id) == ([], True)
+
+
+async def test_a_stop_that_nobody_approves_is_counted_anew_after_a_day(
+    runtime: Runtime, small: SmallArchive, async_redis: Any
+) -> None:
+    end_now(small, "a", "b", "c", "d")
+    stop = (await Disposer(runtime).run()).stop
+    assert stop is not None
+    old = msgspec.structs.replace(stop, until=stop.until - 86_401)
+    await async_redis.set(DISPOSAL_STOPPED, msgspec.json.encode(old))
+    end_now(small, "later")
+    anew = (await Disposer(runtime).run()).stop
+    assert anew is not None and (anew.recordings, anew.id != stop.id) == (13, True)
