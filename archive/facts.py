@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -20,6 +21,8 @@ _DIRECTIONS = {"inbound": "inbound", "incoming": "inbound", "outbound": "outboun
 # Telnyx began in 2009. An earlier time is the zero value of some program.
 _EARLIEST = datetime(2009, 1, 1, tzinfo=UTC)
 _FEWEST_DIGITS = 7  # of a number without its country; fewer are an extension
+_ABROAD = "011"  # what North America dials before a country; in other countries, the beginning of a national number
+_PORT = re.compile(r"\.?(:\d{1,5})?$", re.ASCII)  # behind a host, and the dot of a complete name
 UNKNOWN = datetime(2999, 12, 31, tzinfo=UTC)  # when a recording was archived whose record has no time that can be read
 _APART = timedelta(days=1)  # by which the end of a call and `created_at` may differ at most
 
@@ -155,8 +158,7 @@ def _has_number(rule: RetentionRule, facts: Facts) -> bool | None:
 def _is_number(party: str, wanted: str) -> bool | None:
     """Whether a party is a number or an address that a rule names; None if it may be that number without its country."""
     if "@" in wanted:
-        address = address_of(party)
-        return address.endswith(wanted) if wanted.startswith("@") else address == wanted
+        return _is_address(party, wanted)
     digits, is_international = _digits_of(party)
     begins, is_whole = wanted.strip("+*"), not wanted.endswith("*")
 
@@ -167,8 +169,19 @@ def _is_number(party: str, wanted: str) -> bool | None:
         return is_international and fits(digits, begins)
     if fits(digits, begins) and not digits.startswith("0"):
         return True  # as Telnyx writes numbers, without the plus
+    if digits.startswith(_ABROAD) and fits(digits.removeprefix(_ABROAD), begins):
+        return None
     national = digits.lstrip("0")
     return None if any(fits(national, begins[code:]) for code in (1, 2, 3) if not is_whole or begins[code:]) else False
+
+
+def _is_address(party: str, wanted: str) -> bool | None:
+    """Whether a party is an address or at a host that a rule names; None if it is a user whose host the record does not say."""
+    address = address_of(party)
+    if "@" not in address:
+        return None if address == wanted.partition("@")[0] else False
+    names = (address, _PORT.sub("", address))
+    return any(one.endswith(wanted) if wanted.startswith("@") else one == wanted for one in names)
 
 
 @lru_cache(8192)

@@ -220,6 +220,7 @@ BAD: list[tuple[str, str]] = [
     ("[rules.default]\nconnections = '1'\nkeep = '1 day'", "write it as [default]"),
     ("[rules.a]\nconnections = []\nkeep = '1 day'", "expected one or several texts"),
     ("[rules.a]\nnumbers = '030 12'\nkeep = '1 day'", "is not a number with its country"),
+    ("[rules.a]\nnumbers = '+49 (0)30 12*'\nkeep = '1 day'", "leave out the (0)"),
     ("[rules.a]\nnumbers = '*'\nkeep = '1 day'", "is not a number with its country"),
     ("[rules.a]\nnumbers = '@'\nkeep = '1 day'", "is not a number with its country"),
     ("[rules.a]\nchannels = true\nkeep = '1 day'", "expected a number"),

@@ -185,6 +185,8 @@ def _number(where: str, text: str) -> str:
         address = text.lower() if text.startswith("@") else address_of(text)
         if _ADDRESS.fullmatch(address):
             return address
+    if re.search(r"\(\s*0\s*\)", text):
+        raise BadRules(f"{where}: {text[:40]!r}: leave out the (0), which nobody dials after the country")
     number = re.sub(r"[\s().\-/]", "", text)
     if not _NUMBER.fullmatch(number):
         raise BadRules(
