@@ -20,6 +20,8 @@ from workers.catalogue.query import BadQuery
 PER_PAGE = 100
 OF_ONE = 20
 
+_NOT_FOR_ALL = "it was not done for each of several recordings"
+
 
 class Accesses(msgspec.Struct, frozen=True):
     """A page of the access log.
@@ -82,9 +84,10 @@ async def _found(
 
 
 def _about_one(entry: Entry, recording_id: str) -> Entry:
-    """An entry without what it says of other recordings."""
+    """An entry without what it says of other recordings. An error about several may name each of them."""
     about_it = {"recordings": [recording_id], "query": msgspec.UNSET, "found": msgspec.UNSET}
-    return msgspec.structs.replace(entry, line=msgspec.structs.replace(entry.line, **about_it))
+    error = entry.error if entry.error is None or len(entry.line.recordings) == 1 else _NOT_FOR_ALL
+    return msgspec.structs.replace(entry, line=msgspec.structs.replace(entry.line, **about_it), error=error)
 
 
 def _shown(entry: Entry) -> Entry:

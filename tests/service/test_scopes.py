@@ -267,6 +267,25 @@ def test_an_officer_with_a_scope_reads_the_access_log_of_one_recording_at_a_time
     assert shown and not [secret for secret in SECRETS if secret in json.dumps(shown)]
 
 
+def test_what_failed_for_others_is_not_named_in_the_access_log_of_one_recording(company: Company) -> None:
+    whole = company.who("officer")
+    held = company.client.post("/ops/deletions/hold", headers=whole, data={"id": INSIDE, "why": "a test"})
+    freed = company.client.post("/ops/deletions/release", headers=whole, data={"id": OUTSIDE, "why": "a test"})
+    assert (held.status_code, freed.status_code) == (303, 303)
+    both = {"ids": f"{INSIDE} {OUTSIDE}", "why": "a test"}
+    partly = company.client.post("/ops/recordings/release", headers=whole, data=both)
+    assert partly.status_code == 207 and OUTSIDE in partly.text
+    scoped = company.who("officer", "--connection", OURS)
+    for headers, is_named in ((whole, True), (scoped, False)):
+        entries = company.api("/access-log", headers, recording=INSIDE)["entries"]
+        (failed,) = [one for one in entries if one["error"] is not None]
+        assert (OUTSIDE in failed["error"], OUTSIDE in json.dumps(entries)) == (is_named, is_named), failed
+    own = company.client.post("/ops/deletions/release", headers=whole, data={"id": INSIDE, "why": "a test"})
+    assert own.status_code == 400
+    latest = company.api("/access-log", scoped, recording=INSIDE)["entries"][0]
+    assert INSIDE in latest["error"], "what failed for this one alone is said"
+
+
 def test_the_pages_of_a_role_with_a_scope_offer_what_it_can_use(company: Company) -> None:
     row = make_token(company.settings, "officer", "--connection", OURS)
     with httpx.Client(base_url=company.client.base_url, trust_env=False, timeout=30, follow_redirects=True) as browser:
