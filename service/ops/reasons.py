@@ -78,9 +78,8 @@ def reason_of(ops: Ops, request: Request, person: Person) -> str:
     Raises:
         Refused: it is too long.
     """
-    is_program = not person.csrf or request.scope["path"].startswith("/api/")
     given = text_of_header(request.headers.get(HEADER, ""))
-    if not given and is_program:  # a link must not give the reason of whoever follows it
+    if not given and _is_program(request, person):  # a link must not give the reason of whoever follows it
         given = request.query_params.get(PARAMETER, "").strip()
     return _checked(given) or _remembered(ops, request, person)
 
@@ -125,6 +124,14 @@ async def give_reason(ops: Ops, request: Request) -> Response:
     response = RedirectResponse(address, 303)
     _set(ops, request, request.state.person, response, Subject.of(address), why)
     return response
+
+
+def _is_program(request: Request, person: Person) -> bool:
+    """Whether a request comes from a program. Under `/api/`, one of a person's own may send neither token nor cookie."""
+    if not person.csrf:
+        return True
+    is_of_browser = "cookie" in request.headers or "sec-fetch-site" in request.headers
+    return request.scope["path"].startswith("/api/") and not is_of_browser
 
 
 def _checked(text: str) -> str:
