@@ -59,6 +59,7 @@ async def audio(ops: Ops, request: Request) -> Response:
     if is_part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{wanted.size}"
     if request.method == "HEAD":  # no byte leaves, so the access log must not count any
+        await assert_there(ops, wanted)
         return Response(None, 206 if is_part else 200, headers, wanted.content_type)
     try:  # find damage before the answer starts
         if await _is_known_damaged(ops, wanted):
@@ -103,7 +104,9 @@ async def levels(ops: Ops, request: Request) -> Response:
         StoreError: the archive cannot be read now.
     """
     wanted, _ = await wanted_audio(ops, view_of(request), request.path_params["recording_id"], "wav")
-    if (found := ops.levels.get(wanted.sha256)) is None:
+    if (found := ops.levels.get(wanted.sha256)) is not None:
+        await assert_there(ops, wanted)
+    else:
         async with ops.looking_at_levels:
             if (found := ops.levels.get(wanted.sha256)) is None:  # nobody has read it since
                 found = await _levels_of(ops, wanted)
@@ -147,6 +150,17 @@ def _read_levels(ops: Ops, wanted: ArchivedObject) -> dict[str, Any]:
 def _assert_same(known: ArchivedObject, sha256: str) -> None:
     if sha256 != known.sha256:
         raise Damaged(known.key, f"reads back with SHA-256 {sha256}, not {known.sha256}")
+
+
+async def assert_there(ops: Ops, wanted: ArchivedObject) -> None:
+    """Check that an object is in the store, where nothing reads it now.
+
+    Raises:
+        Refused: it was disposed of, or is missing.
+        StoreError: the archive cannot be read now.
+    """
+    if await asyncio.to_thread(ops.runtime.archive.store.stat, wanted.key) is None:
+        raise await _reported(ops, Missing(wanted.key, "gone from the archive"))
 
 
 async def _reported(ops: Ops, damage: Damaged) -> Refused:

@@ -25,7 +25,7 @@ from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops import accesses, reasons
 from service.ops.access import HEADERS
-from service.ops.audio import audio, wanted_audio
+from service.ops.audio import assert_there, audio, wanted_audio
 from service.ops.may import HEAR
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
@@ -117,6 +117,7 @@ async def make_address(ops: Ops, request: Request, wanted: AddressWanted) -> Aud
         )
     recording_id = request.path_params["recording_id"]
     found, milliseconds = await wanted_audio(ops, view_of(request), recording_id, wanted.format or "")
+    await assert_there(ops, found)
     audio_format = found.key.rpartition(".")[2]
     ends_at = int(time.time()) + wanted.minutes * 60
     why, by = wanted.why.strip() or reasons.reason_of(ops, request, person), wanted.by.strip()

@@ -87,6 +87,17 @@ def test_an_address_ends_with_its_token_and_with_its_recording(api: Api) -> None
     assert revoked.status_code == 410 and "ended with the token" in revoked.json()["detail"]
 
 
+def test_audio_that_was_disposed_of_is_gone_for_every_kind_of_request(api: Api) -> None:
+    one = "/api/recordings/5-two"
+    address = api.post("5-two/audio-address", {}).raise_for_status().json()["url"]
+    api.small.dispose(api.small.folder(5, "5-two"), "audio.wav")
+    answers = [api.post("5-two/audio-address", {}), api.get(f"{one}/audio.wav")]
+    answers += [httpx.request(method, address, trust_env=False) for method in ("GET", "HEAD")]
+    answers.append(api.client.head(f"{one}/audio.wav", headers=bearer(api.tokens["listener"]["token"])))
+    assert [answer.status_code for answer in answers] == [404] * 5
+    assert "disposed of under retention rule" in answers[0].json()["detail"], answers[0].text
+
+
 def test_an_address_ends_at_its_time_and_one_that_was_altered_is_none(
     api: Api,
 ) -> None:
