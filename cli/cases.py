@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workers.deletion.decided import Decided
     from workers.runtime import Runtime
 
-command = group("Hold recordings by a search, also those to come, until a case is closed.")
+command = group("Open, list or close cases: holds by a search.")
 
 CaseId = Annotated[
     str, typer.Argument(metavar="ID", help="ID of the case, as `cases list` shows it.", show_default=False)

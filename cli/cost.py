@@ -46,7 +46,7 @@ def command(
     data: DataFolder = None,
     json: Json = False,
 ) -> int:
-    """Show what the archive costs a month, by storage class.
+    """Show what the archive costs a month, by class.
 
     It lists the whole archive now and applies a price table. The table that comes with Callvault has example
     prices; name your own in CALLVAULT_PRICES_FILE. See docs/cost.md.

@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("doctor", "cli.doctor", "Check the installation and show how to fix it."),
         Command("healthy", "cli.healthy", "Check that local receivers and workers are alive."),
         Command("dead-letters", "cli.dead_letters", "List, retry or discard jobs that failed for good."),
-        Command("cost", "cli.cost", "Show what the archive costs a month by class."),
+        Command("cost", "cli.cost", "Show what the archive costs a month, by class."),
     ),
     "Recordings": (
         Command("find", "cli.find", "Find recordings by number, time or spoken words."),

@@ -37,7 +37,7 @@ _SAY_EVERY_SECONDS = 5
 _SOON = timedelta(days=31)  # the locks of recordings that may go by then are looked at
 
 command = group(
-    "Plan and apply retention rules, and dispose of what they end.\n\n"
+    "Plan, apply and carry out retention rules.\n\n"
     "Examples:\ncallvault retention plan retention.toml\ncallvault retention apply retention.toml\n"
     "callvault retention explain ID\ncallvault retention dispose --dry-run"
 )

@@ -295,7 +295,9 @@ def test_with_json_a_command_prints_one_document_and_nothing_else(
         words[words.index("--out") + 1] = str(tmp_path / "out")
     deployment.prepare(words)
     words += ["--recordings", "2", "--data", str(tmp_path)] if words[0] == "demo" else []
-    words += ["--yes"] if words[0] == "erase" or words[1:2] == ["apply"] or words[:2] == ["retention", "approve"] else []
+    words += (
+        ["--yes"] if words[0] == "erase" or words[1:2] == ["apply"] or words[:2] == ["retention", "approve"] else []
+    )
     done = run_callvault([*words, "--json"], deployment.environment, seconds=120)
     allowed = (0, 1) if words[0] in MAY_FIND_SOMETHING else (0,)
     assert done.returncode in allowed, f"{words}\n{done.stdout}\n{done.stderr}"

@@ -263,7 +263,7 @@ class AzureStore:
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period."""
-        blob, is_versioned = self._blob(key), False
+        blob, is_versioned = self._blob(key), True  # it is not known of one that is gone
         try:
             with _store_errors(self._shown(key)):
                 is_versioned = bool(blob.get_blob_properties().version_id)

@@ -31,6 +31,9 @@ NEEDED: dict[str, list[str]] = {
     "get": ["ID"],
     "logs dismiss": ["ID"],
     "repair": ["ID"],
+    "retention approve": ["--why", "x"],
+    "retention certificate": ["--out", "q4.pdf"],
+    "retention explain": ["ID"],
     "tokens create": ["NAME", "--role", "listener"],
     "tokens revoke": ["ID"],
 }

@@ -92,6 +92,11 @@ def test_an_erasure_that_a_lock_forbids_is_refused_and_not_retried(code: str, is
     asked: list[str] = []
 
     class Locked(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def do_DELETE(self) -> None:
             asked.append(self.path)
             self.send_response(409)

@@ -127,7 +127,7 @@ def test_a_call_is_found_by_spoken_words_which_are_marked(sealed: Sealed) -> Non
         (["--min-duration", "long"], "--min-duration: 'long' is not a duration"),
         (
             ["--state", "lost"],
-            "--state: 'lost' is not a state; expected archived, kept, held, deleted, erased or damaged",
+            "--state: 'lost' is not a state; expected archived, kept, held, deleted, disposed, erased or damaged",
         ),
         (["--id", "a\nb"], r"id: 'a\nb' is not an id"),
         (["--number", "abc"], "write a part of an address as ann@"),
