@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from archive import layout
-from archive.decisions import decisions_on, why_held
+from archive.archive import Archive
+from archive.cases import open_cases, why_held_by_cases, why_held_without_record
+from archive.decisions import decisions_about, decisions_on, why_held
 from archive.erase import erase_what_is_left, what_is_left
-from archive.erasures import Erasures
+from archive.erasures import Erasures, rule_of
 from archive.proof import Damaged
+from archive.readers import ERASURE
+from archive.records import UnreadableRecord
 from archive.stores.store import StoreRefused
 from process.logs import get_logger
 from text.counts import many
@@ -53,8 +57,8 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
     recording meanwhile. What was written since is erased too; without the permission, an alert asks a person to do it.
 
     Raises:
-        Erased: it was erased.
-        Damaged: the erasure record is not valid, or the recording is on hold; nothing is erased, and a person must check.
+        Erased: it was erased, or disposed of. What is left of a disposal stays: only the process that disposes may finish it.
+        Damaged: the erasure record is not valid, or the recording is held; nothing is erased, and a person must check.
         StoreError: the store is away; the caller must stop.
     """
     if not await runtime.in_thread(runtime.archive.is_erased, folder):
@@ -65,6 +69,9 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
         )
         await runtime.alerts.send("archive-damaged", "recordings", f"{doubt}.", advice)
         raise doubt
+    if await runtime.in_thread(_is_disposal, runtime.archive, folder):
+        await runtime.schedule.done(folder)
+        raise Erased(f"{folder}: disposed of under a retention rule, and nothing of it is written any more")
     try:
         if keys := await runtime.in_thread(erase_what_is_left, runtime.archive, folder):
             log.warning("erased what was written after an erasure", folder=folder, objects=len(keys))
@@ -87,9 +94,38 @@ def _doubt(runtime: Runtime, folder: str) -> Damaged | None:
     problems = Erasures(archive, archive.identity, trusted).read(folder, archive.keys_of(folder)).problems
     if problems:
         return Damaged(problems[0].key, problems[0].what)
-    if (why := why_held(decisions_on(archive, folder))) is not None and what_is_left(archive, folder):
-        return Damaged(layout.erasure_key(folder), f"says that the recording was erased, and it is on hold ({why})")
+    if what_is_left(archive, folder) and (why := _why_held(runtime, folder)) is not None:
+        return Damaged(layout.erasure_key(folder), f"says that the recording was erased, and {why}")
     return None
+
+
+def _is_disposal(archive: Archive, folder: str) -> bool:
+    """Whether a retention rule, and no person, had a recording erased; blocks."""
+    key = layout.erasure_key(folder)
+    return rule_of(ERASURE.read(archive.read_small(key), key)) is not None
+
+
+def _why_held(runtime: Runtime, folder: str) -> str | None:
+    """What holds a recording whose erasure is not done; blocks. An erasure removes the commit record last."""
+    archive = runtime.archive
+    if (why := why_held(decisions_on(archive, folder))) is not None:
+        return f"it is on hold ({why})"
+    try:
+        record = archive.commit_record(folder)
+    except UnreadableRecord:
+        why = why_held_without_record(open_cases(archive), folder)
+        return None if why is None else f"it is held by {why}"
+    if record is None:
+        return None
+    connection = record.recording.get("connection_id")
+    if connection is not None:
+        why = why_held(decisions_about(archive, "connection", str(connection)))
+        if str(connection) in runtime.settings.hold_connections:
+            why = "CALLVAULT_HOLD_CONNECTIONS"
+        if why is not None:
+            return f"its connection {connection} is on hold ({why})"
+    why = why_held_by_cases(open_cases(archive), record)
+    return None if why is None else f"it is held by {why}"
 
 
 @asynccontextmanager
