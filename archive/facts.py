@@ -175,12 +175,17 @@ def _is_number(party: str, wanted: str) -> bool | None:
     return None if any(fits(national, begins[code:]) for code in (1, 2, 3) if not is_whole or begins[code:]) else False
 
 
+def without_port(address: str) -> str:
+    """An address without the port of its host, and without the dot of a complete name."""
+    return _PORT.sub("", address)
+
+
 def _is_address(party: str, wanted: str) -> bool | None:
     """Whether a party is an address or at a host that a rule names; None if it is a user whose host the record does not say."""
     address = address_of(party)
     if "@" not in address:
         return None if address == wanted.partition("@")[0] else False
-    names = (address, _PORT.sub("", address))
+    names = (address, without_port(address))
     return any(one.endswith(wanted) if wanted.startswith("@") else one == wanted for one in names)
 
 

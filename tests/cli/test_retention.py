@@ -221,6 +221,8 @@ BAD: list[tuple[str, str]] = [
     ("[rules.a]\nconnections = []\nkeep = '1 day'", "expected one or several texts"),
     ("[rules.a]\nnumbers = '030 12'\nkeep = '1 day'", "is not a number with its country"),
     ("[rules.a]\nnumbers = '+49 (0)30 12*'\nkeep = '1 day'", "leave out the (0)"),
+    ("[rules.a]\nnumbers = '@*.example'\nkeep = '1 day'", "is not a number with its country"),
+    ("[rules.a]\nconnections = '17*'\nkeep = '1 day'", "cannot be the ID of a connection"),
     ("[rules.a]\nnumbers = '*'\nkeep = '1 day'", "is not a number with its country"),
     ("[rules.a]\nnumbers = '@'\nkeep = '1 day'", "is not a number with its country"),
     ("[rules.a]\nchannels = true\nkeep = '1 day'", "expected a number"),

@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
+from archive.facts import without_port
 from archive.records import AppliedRules, RetentionRule
 from archive.retention import DEFAULT
+from config.values import is_id
 from text.errors import UsedWrongly
 from text.numbers import address_of
 from text.periods import parse_period, zone_of
@@ -43,7 +45,7 @@ _WORDS = {
     "stays": ("metadata", "hashes"),
 }
 _NUMBER = re.compile(r"\+[1-9]\d{0,14}\*?", re.ASCII)
-_ADDRESS = re.compile(r"[^\s@]*@[^\s@]+")
+_ADDRESS = re.compile(r"[^\s@*]*@[^\s@*]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", re.ASCII)
 
 
@@ -176,13 +178,21 @@ def _texts(where: str, value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
+def _connections(where: str, value: Any) -> tuple[str, ...]:
+    """IDs, whole: a part of one, or a `*` behind it, would match nothing."""
+    texts = _texts(where, value)
+    if wrong := next((one for one in texts if not is_id(one)), None):
+        raise BadRules(f"{where}: {wrong[:40]!r} cannot be the ID of a connection")
+    return texts
+
+
 def _numbers(where: str, value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_number(where, text) for text in _texts(where, value)))
 
 
 def _number(where: str, text: str) -> str:
     if "@" in text:
-        address = text.lower() if text.startswith("@") else address_of(text)
+        address = without_port(text.lower() if text.startswith("@") else address_of(text))
         if _ADDRESS.fullmatch(address):
             return address
     if re.search(r"\(\s*0\s*\)", text):
@@ -214,7 +224,7 @@ def _channels(where: str, value: Any) -> int:
 
 
 _READERS: dict[str, Any] = {
-    "connections": _texts,
+    "connections": _connections,
     "numbers": _numbers,
     "direction": _word,
     "tags": _texts,
