@@ -140,7 +140,12 @@ def prepare(archive: Archive, prefix: str, due: Due, sealed: Mapping[str, str]) 
     for key, record in standing.items():
         _assert_ours(folder, key, record, sealed)
     named = {one.key: one for record in standing.values() for one in record.objects}
-    rows = _rows(archive, folder, keys_to_go(folder, due))
+    known, going = _named_in_commit_records(archive, folder), keys_to_go(folder, due)
+    for key in known:
+        is_to_go = key.startswith(prefix) and kinds.kind_of(key) in {kind for part in due.goes for kind in _PARTS[part]}
+        if is_to_go and key not in folder.objects and key not in named:
+            raise Damaged(key, "named in its commit record, and not there")
+    rows = _rows(archive, folder, going, known)
     for key, row in rows.items():
         _assert_as_sealed(key, row, sealed, named)
     prepared, erasure = Prepared(folder, rows, standing), layout.erasure_key(prefix)
@@ -240,12 +245,19 @@ def _assert_ours(folder: Folder, key: str, record: Erasure | Disposal, sealed: M
             )
 
 
-def _rows(archive: Archive, folder: Folder, going: Iterable[str]) -> dict[str, ErasedObject]:
-    """The hash and size of each object that goes: audio by its commit record, which was proven; anything else by its bytes."""
+def _named_in_commit_records(archive: Archive, folder: Folder) -> dict[str, ArchivedObject]:
+    """The objects that the commit records of a folder name, by key; of several, the first counts."""
     known: dict[str, ArchivedObject] = {}
     for key in commit_keys(folder.objects):
         record = COMMIT_RECORD.read(archive.read_small(key), key)
         known |= {one.key: one for one in record.objects if one.key not in known}
+    return known
+
+
+def _rows(
+    archive: Archive, folder: Folder, going: Iterable[str], known: Mapping[str, ArchivedObject]
+) -> dict[str, ErasedObject]:
+    """The hash and size of each object that goes: audio by its commit record, which was proven; anything else by its bytes."""
     found = {}
     for key in going:
         size, proven = folder.objects[key].size, known.get(key)

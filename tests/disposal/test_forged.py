@@ -99,3 +99,16 @@ async def test_a_process_that_was_suspended_after_its_questions_asks_again_befor
     left = names_of(small, small.folder(5, "5-one"))
     assert ("audio.wav" in left, "disposed/00000001.json" in left) == (at == "record", True)
     assert "transcriptions/first.json" in left
+
+
+@pytest.mark.parametrize("stays", ["metadata", "hashes"])
+async def test_a_recording_whose_audio_is_missing_stays_for_a_person_to_look(
+    stays: str, runtime: Runtime, small: SmallArchive
+) -> None:
+    """It may be evidence; and below a delete marker its bytes would stay, while the recording counts as disposed of."""
+    small.rules(1, rules=[{"name": "default", "keep": "1 day", "stays": stays}])
+    folder = small.folder(5, "5-one")
+    small.remove(folder + "audio.wav")
+    report = await Disposer(runtime).run()
+    assert why_left(report) == {"5-one": "damaged"}
+    assert names_of(small, folder) == {"recording.json", "deleted.json", "transcriptions/first.json"}
