@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,8 @@ class View:
     """
 
     def __init__(self, ops: Ops, reach: Reach = EVERYTHING) -> None:
-        self._ops, self.reach = ops, reach
+        self._ops = ops
+        self.reach = replace(reach, whole_numbers=ops.settings.ops_mask_numbers or reach.masks_some)
 
     @property
     def is_whole(self) -> bool:
@@ -194,7 +196,7 @@ class View:
         Raises:
             BadQuery: it does.
         """
-        if query.number is None or not (self._ops.settings.ops_mask_numbers or self.reach.masks_some):
+        if query.number is None or not self.reach.whole_numbers:
             return
         wanted = wanted_number(query.number)
         is_shown = wanted.how == "address" and wanted.text.startswith("@")  # a host

@@ -230,8 +230,11 @@ def test_numbers_are_masked_for_a_role_that_says_so(company: Company) -> None:
     detail = company.api(f"/recordings/{INSIDE}", company.who("listener", "--mask"))
     assert detail["record"]["recording"]["from"] == detail["row"]["from_number"] == "+49********78"
     masked = company.who("listener", "--mask")
-    for known in (GERMAN, "030 12345678", "@example.com"):
+    for known in (GERMAN, GERMAN[1:], "030 12345678", "30 12345678", "@example.com"):
         assert company.found(masked, number=known)[0] == ([INSIDE] if known[0] != "@" else []), "who knows it finds it"
+    for part in ("+49301234", "49301234", "30123456", "012345678", "+4930123456"):
+        assert company.found(masked, number=part) == ([], 0), "not after the first eight digits either"
+        assert company.found(company.who("listener"), number=part)[0] == [INSIDE], part
     for part in ("+493", "45678", "ann@", "sip:an"):
         guessed = company.client.get("/api/recordings", headers=masked, params={"number": part})
         assert guessed.status_code == 400 and "number: numbers are masked for you" in guessed.text, part

@@ -23,9 +23,11 @@ class Reach:
 
     Attributes:
         grants: none: they see nothing.
+        whole_numbers: whether a search by a part of a number finds nothing, so that nobody finds out masked numbers.
     """
 
     grants: tuple[Grant, ...]
+    whole_numbers: bool = False
 
     @property
     def is_whole(self) -> bool:

@@ -266,7 +266,7 @@ class _Selection:
         return found if len(found) <= _FEW else None
 
 
-def _selections(query: Query, match: str | None, cases: Sequence[Case]) -> Iterator[_Selection]:
+def _selections(query: Query, match: str | None, cases: Sequence[Case], *, whole_numbers: bool) -> Iterator[_Selection]:
     shortest, longest = query.min_duration_seconds, query.max_duration_seconds
     held = "connection_id IN (SELECT connection_id FROM held_connections)"
     rows: tuple[tuple[bool, list[str], list[object]], ...] = (
@@ -286,7 +286,7 @@ def _selections(query: Query, match: str | None, cases: Sequence[Case]) -> Itera
         of_case = case_of(cases, query.case).query
         yield _Selection(*candidates(of_case))
     if query.number is not None:
-        clauses, values = party_conditions(wanted_number(query.number))
+        clauses, values = party_conditions(wanted_number(query.number), is_whole=whole_numbers)
         test = f"EXISTS (SELECT 1 FROM parties WHERE n = r.n AND ({' OR '.join(clauses)}))"  # noqa: S608
         yield _Selection(_all_of("parties", clauses), values, test)
     if match is not None:
@@ -346,7 +346,7 @@ def _where(db: sqlite3.Connection, query: Query, reach: Reach, cases: Sequence[C
         values += its
     clauses.append(IS_SHOWN)
     match = None if query.text is None else words_query(query.text)
-    selections = [*_selections(query, match, cases)]
+    selections = [*_selections(query, match, cases, whole_numbers=reach.whole_numbers)]
     if (within := _within(reach)) is not None:
         clauses.append(_IS_READABLE)
         selections.append(within)
