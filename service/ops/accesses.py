@@ -18,7 +18,7 @@ from service.ops import reasons
 from service.ops.person import Person, address_of
 from text.one_line import one_line
 from workers.access.log import NotWritten
-from workers.catalogue.query import FIELDS, write_box
+from workers.catalogue.query import FIELDS, Query, write_box
 
 if TYPE_CHECKING:
     from service.ops.parts import Ops
@@ -55,12 +55,21 @@ Says = Callable[[Request], Said | None]
 
 
 class _Counted(Protocol):
+    query: Query
     total: int
 
 
 class _OfDeletions(Protocol):
     originals: list[object]
     holds: list[object] | None
+
+
+class _OfLetters(Protocol):
+    letters: Sequence[_Letter]
+
+
+class _Letter(Protocol):
+    call: object
 
 
 class _OfQuarantine(Protocol):
@@ -74,9 +83,12 @@ def look(request: Request) -> Said:
 
 
 def search(request: Request) -> Said | None:
-    """A search, unless it found nothing."""
+    """A search, unless it found nothing; where numbers are masked, one for a number may be a guess, and is a line then too."""
     found: _Counted | None = getattr(request.state, "shown", None)
-    return None if found is None or not found.total else Said("search", query=asked(request), found=found.total)
+    if found is None:
+        return None
+    is_guess = found.query.number is not None and request.state.view.reach.whole_numbers
+    return Said("search", query=asked(request), found=found.total) if found.total or is_guess else None
 
 
 def deletions(request: Request) -> Said | None:
@@ -84,6 +96,13 @@ def deletions(request: Request) -> Said | None:
     shown: _OfDeletions = request.state.shown
     number = len(shown.originals) or len(shown.holds or ())
     return Said("list", about="deletions", found=number) if number else None
+
+
+def letters(request: Request) -> Said | None:
+    """A look at dead letters, if it shows the numbers of a call."""
+    shown: _OfLetters = request.state.shown
+    has_calls = any(one.call is not None for one in shown.letters)
+    return Said("list", about="dead letters", found=len(shown.letters)) if has_calls else None
 
 
 def quarantine(request: Request) -> Said | None:

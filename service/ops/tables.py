@@ -132,6 +132,7 @@ PAGES = (
         True,
         (*letters.FILTERS.items(), ("after", "the `after` of the previous page")),
         shows_refusals=True,
+        log=accesses.letters,
         needs=("redis-away",),
         scoped="whole",
     ),

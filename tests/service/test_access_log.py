@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import msgspec
 import pytest
 
 from archive import layout
@@ -26,7 +27,8 @@ from lab.processes import Receiver, receiver
 from lab.redis import Server
 from tests.seals.small import SmallArchive, ago
 from tests.service.test_roles import make_token
-from workers.keys import ACCESS_WAITING, INSPECTION
+from workers.engine.attempts import DeadLetter
+from workers.keys import ACCESS_WAITING, DEAD_LETTERS, INSPECTION
 
 TOKEN = "a-token-for-tests-only"
 ARCHIVE_ID = "ab" * 16
@@ -116,16 +118,25 @@ def test_each_look_and_each_decision_is_a_line(redis_url: str, redis: Any, small
         assert refused["of"] == asked["id"] and "11-one" in refused["error"]
 
 
-def test_the_lists_of_deletions_and_of_the_quarantine_are_lines_once_they_have_anything(
+def test_the_lists_of_deletions_dead_letters_and_the_quarantine_are_lines_once_they_have_anything(
     redis_url: str, redis: Any, small: SmallArchive
 ) -> None:
     with receiver(environment(redis_url, small)) as (_, process), signed_in(process) as (client, csrf):
-        for path in ("/ops/deletions", "/api/deletions", "/ops/quarantine", "/api/quarantine"):
+        letter = DeadLetter("a", "archive_recording", {}, "arq:queue", "unexpected", "x", "2026-11-25T09:00:00Z", [])
+        redis.hset(DEAD_LETTERS, "a", msgspec.json.encode(letter))
+        for path in ("/ops/deletions", "/api/deletions", "/ops/quarantine", "/api/quarantine", "/ops/dead-letters"):
             assert client.get(path).status_code == 200
         assert [row["what"] for row in in_redis(redis)] == ["sign-in"], "they are empty"
         client.post("/ops/deletions/hold", data={"id": "11-one", "why": "x", "csrf": csrf})
         redis.lpush(INSPECTION, b'{"words": "of a call"}')
-        for path, about in (("/ops/deletions", "deletions"), ("/api/quarantine", "quarantine")):
+        letter = msgspec.structs.replace(letter, payload={"recording_id": "11-one"})
+        redis.hset(DEAD_LETTERS, "a", msgspec.json.encode(letter))
+        for path, about in (
+            ("/ops/deletions", "deletions"),
+            ("/api/quarantine", "quarantine"),
+            ("/ops/dead-letters", "dead letters"),
+            ("/api/dead-letters", "dead letters"),
+        ):
             assert client.get(path).status_code == 200
             row = in_redis(redis)[-1]
             assert (row["what"], row["about"], row["found"]) == ("list", about, 1), path

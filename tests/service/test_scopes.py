@@ -238,6 +238,8 @@ def test_numbers_are_masked_for_a_role_that_says_so(company: Company) -> None:
     for part in ("+493", "45678", "ann@", "sip:an"):
         guessed = company.client.get("/api/recordings", headers=masked, params={"number": part})
         assert guessed.status_code == 400 and "number: numbers are masked for you" in guessed.text, part
+    seen = [one["line"] for one in company.api("/access-log", company.who("auditor"))["entries"]]
+    assert {("number:+49301234", 0), (f"number:{GERMAN}", 1)} <= {(one.get("query"), one.get("found")) for one in seen}
     assert company.api(f"/recordings/{INSIDE}", company.who("listener"))["row"]["from_number"] == GERMAN
 
 
