@@ -25,7 +25,7 @@ from archive.stores.store import StoreCold, StoreError
 from process.logs import get_logger
 from service.ops.parts import Ops
 from service.ops.person import Refused
-from service.ops.ranges import NOTHING, chunks_of, span_of
+from service.ops.ranges import NOTHING, asked_range, chunks_of, span_of
 from service.ops.recording import report_seen
 from service.ops.view import View, view_of
 from service.protocol import close_early
@@ -47,8 +47,9 @@ async def audio(ops: Ops, request: Request) -> Response:
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
     wanted, milliseconds = await wanted_audio(ops, view_of(request), recording_id, audio_format)
     request.state.bytes_per_second = wanted.size / milliseconds * 1000 if milliseconds else 0
-    span = span_of(request.headers.get("range"), wanted.size)
-    headers = {"Accept-Ranges": "bytes", "ETag": f'"{wanted.sha256}"'}
+    etag = f'"{wanted.sha256}"'
+    span = span_of(asked_range(request.headers, etag), wanted.size)
+    headers = {"Accept-Ranges": "bytes", "ETag": etag}
     if "download" in request.query_params:
         headers["Content-Disposition"] = f'attachment; filename="{layout.encode_name(recording_id)}.{audio_format}"'
     if span is None:

@@ -46,6 +46,12 @@ _OF_ANY_ORIGIN = {
     "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range, ETag",
     "X-Robots-Tag": "noindex",
 }
+_METHODS = ("GET", "HEAD")
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": ", ".join(_METHODS),
+    "Access-Control-Allow-Headers": "Range",
+    "Access-Control-Max-Age": "600",
+}
 
 log = get_logger()
 
@@ -201,8 +207,14 @@ async def _answer(request: Request) -> Response:
 
 
 async def _give(request: Request) -> Response:
-    """Send the audio of an address."""
-    response = await _answer(request)
+    """Send the audio of an address. A browser may ask first whether another origin may send `Range` (CORS preflight)."""
+    if request.method == "OPTIONS":
+        response = Response(None, 204, _PREFLIGHT)
+    elif request.method not in _METHODS:
+        allowed = {"Allow": _PREFLIGHT["Access-Control-Allow-Methods"]}
+        response = answer_problem(request, 405, "an address of audio takes GET and HEAD", headers=allowed)
+    else:
+        response = await _answer(request)
     for name, value in (HEADERS | _OF_ANY_ORIGIN).items():
         response.headers[name] = value
     return response
@@ -210,4 +222,4 @@ async def _give(request: Request) -> Response:
 
 def routes() -> list[Route]:
     """The route of addresses, which need no sign-in: each is checked by itself."""
-    return [Route(PATH, _give, methods=["GET"])]
+    return [Route(PATH, _give, methods=[*_METHODS, "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])]

@@ -21,7 +21,7 @@ from process.logs import get_logger
 from service.ops.bulk import Shared
 from service.ops.parts import Ops
 from service.ops.person import Refused
-from service.ops.ranges import NOTHING, chunks_of, span_of
+from service.ops.ranges import NOTHING, asked_range, chunks_of, span_of
 from service.ops.view import view_of
 from service.protocol import close_early
 from text.errors import UserError
@@ -123,9 +123,10 @@ async def answer(ops: Ops, request: Request, end: End) -> Response:
         StoreError: the place of exports cannot be read now.
     """
     exports = await ops.exports()
-    span = span_of(request.headers.get("range"), end.size_bytes)
+    etag = f'"{end.sha256}"'
+    span = span_of(asked_range(request.headers, etag), end.size_bytes)
     name = f"export-{end.key[:15]}.zip" + (".age" if end.key.endswith(".age") else "")
-    headers = {"Accept-Ranges": "bytes", "ETag": f'"{end.sha256}"'}
+    headers = {"Accept-Ranges": "bytes", "ETag": etag}
     headers["Content-Disposition"] = f'attachment; filename="{name}"'
     if span is None:
         return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{end.size_bytes}"})

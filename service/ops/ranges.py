@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 
 NOTHING = b""
@@ -21,6 +21,11 @@ async def chunks_of(first: bytes, source: Iterator[bytes]) -> AsyncIterator[byte
     finally:  # close the store's connection at once if the listener has gone
         with suppress(ValueError):  # a thread is still reading the last chunk
             await asyncio.to_thread(getattr(source, "close", lambda: None))
+
+
+def asked_range(headers: Mapping[str, str], etag: str) -> str | None:
+    """The range of a request; None without one, or if it is of another version, so that nobody joins two (RFC 9110, 13.1.5)."""
+    return headers.get("range") if headers.get("if-range") in (None, etag) else None
 
 
 def span_of(header: str | None, size: int) -> tuple[int, int] | None:

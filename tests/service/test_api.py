@@ -49,6 +49,14 @@ def test_an_address_plays_the_audio_without_credentials_and_its_play_is_of_the_t
     part = stranger.get(made["url"], headers={"Range": "bytes=3-7"})
     assert (part.status_code, part.content) == (206, whole[3:8])
     assert "location" not in answer.headers and "set-cookie" not in answer.headers
+    preflight = {"Origin": "https://crm.example", "Access-Control-Request-Method": "GET"}
+    may = stranger.options(made["url"], headers=preflight | {"Access-Control-Request-Headers": "range"})
+    assert (may.status_code, may.headers["access-control-allow-headers"]) == (204, "Range")
+    sent = stranger.post(made["url"], headers={"Origin": "https://crm.example"})
+    assert (sent.status_code, sent.headers["allow"], sent.json()["instance"]) == (405, "GET, HEAD", "/api/audio")
+    for etag, status in ((answer.headers["etag"], 206), ('"of another version"', 200)):
+        resumed = stranger.get(made["url"], headers={"Range": "bytes=3-7", "If-Range": etag})
+        assert resumed.status_code == status, "two versions are never joined"
     beyond = stranger.get(made["url"], headers={"Range": "bytes=99999-"})
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(whole)}")
     lines = [line for line in api.lines(ONE) if line.get("why") == "ticket 17"]
