@@ -87,7 +87,13 @@ _BY_NAME = {command.name: command for section in COMMANDS.values() for command i
 
 
 class _Commands(Group):
-    """The commands of the table; lists them without importing them."""
+    """The commands of the table; lists them without importing them.
+
+    Attributes:
+        has_begun: whether a command was looked for in this process.
+    """
+
+    has_begun = False
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The options, all flags. As with `--help`, Typer imports pydantic to read a default that is no bool."""
@@ -113,6 +119,7 @@ class _Commands(Group):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Ctrl-C while it is imported ends it here."""
+        _Commands.has_begun = True
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -170,8 +177,9 @@ def _run() -> None:
         take_sigterm()
     try:
         sys.exit(app(prog_name="callvault", standalone_mode=False))
-    except KeyboardInterrupt:
-        _end("interrupted", status())
+    except KeyboardInterrupt:  # before a command was looked for, or after it ended
+        stands = "it may be done already; look before you run it again" if _Commands.has_begun else "nothing was begun"
+        _end(str(Interrupted(stands)), status())
     except UserError as error:
         _end(str(error), error.exit_status)
     except UsageError as error:

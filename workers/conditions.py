@@ -191,7 +191,8 @@ CONDITIONS: dict[str, Row] = {
         "critical",
         "Cases",
         "a case cannot be read, so it holds every recording, or it is missing, so it holds none",
-        "restore the object from a copy of the archive; or close the case (`callvault cases close ID --why ...`), or open it again",
+        "restore the object from a copy of the archive; or close the case (`callvault cases close ID --why ...`), or open "
+        "it again",
     ),
     "retention-unreadable": Row(
         "warning",
