@@ -387,3 +387,14 @@ async def test_a_certificate_agrees_with_the_records_and_is_signed_as_seals_are(
     )
     assert again[0] == 1 and (tmp_path / "d.pdf").exists()
     assert format_instant(utc_now())[:10] == json.loads(again[1])["since"]
+
+
+async def test_a_hold_that_comes_too_late_for_a_disposal_says_so(
+    runtime: Runtime, small: SmallArchive, environment: dict[str, str]
+) -> None:
+    words = {"name": "words", "channels": 1, "keep": "1 day", "goes": "transcripts"}
+    small.rules(1, rules=[words, {"name": "default", "keep": "100 years"}])
+    assert len((await Disposer(runtime).run()).gone) == 8
+    code, out = callvault_here(["deletions", "hold", "5-one", "--why", "suit"], environment)
+    assert code == 1
+    assert "too late, the recording was disposed of (transcripts) at 2" in out and "under retention rule words" in out

@@ -20,7 +20,7 @@ class Decided:
         under_way: ids of recordings whose deletion was sent before, and has no known result yet.
         transcriptions: ids of recordings that stay, with a transcription whose deletion was sent before.
         had_gone: why an original was already gone, as the end of that sentence; None if it is there or unknown.
-        erased: the erasure of the recording, such as `erased at …`; None without one.
+        erased: the erasure or disposal of the recording, such as `erased at …`; None without one.
         is_nowhere: whether neither Telnyx nor the archive has the recording.
         unknown: a line for each look-up that failed, with the reason; the decision is in force anyway.
     """

@@ -14,8 +14,10 @@ from redis.exceptions import RedisError
 
 from archive import layout
 from archive.archive import Archive
+from archive.erasures import read_disposals, rule_of
 from archive.readers import ERASURE, GONE, RECEIPT
 from archive.records import CommitRecord, UnreadableRecord
+from archive.retention import PARTS
 from archive.stores.store import StoreError
 from telnyx_api.errors import NotFound, TelnyxError
 from text.one_line import one_line
@@ -43,7 +45,7 @@ class Whereabouts:
         folder: in the archive; None: it is not committed, or lies far from the day that Telnyx names.
         is_at_telnyx: whether Telnyx has its original; None: unknown.
         gone: what the archive records of the end of its original, one line; None: nothing.
-        erased: what the archive records of its erasure, likewise.
+        erased: what the archive records of its erasure or disposal, likewise.
         unknown: a line for each look-up that failed, with the reason.
     """
 
@@ -115,7 +117,7 @@ def _gone(archive: Archive, folder: str) -> str | None:
 
 
 def erasure_of(archive: Archive, folder: str) -> str | None:
-    """The recorded erasure of a recording in one line; None without one; blocks.
+    """The recorded erasure of a recording, or what rules disposed of, in one line; None without one; blocks.
 
     Raises:
         UnreadableRecord: the record cannot be read.
@@ -123,9 +125,20 @@ def erasure_of(archive: Archive, folder: str) -> str | None:
     """
     key = layout.erasure_key(folder)
     if (data := archive.read_small(key)) is None:
-        return None
+        return _disposal_of(archive, folder)
     record = ERASURE.read(data, key)
+    if rule_of(record) is not None:
+        return f"disposed of at {record.erased_at[:19]}Z under retention rule {record.rule}"
     return f"erased at {record.erased_at[:19]}Z by {record.by}: {record.why}"
+
+
+def _disposal_of(archive: Archive, folder: str) -> str | None:
+    records = read_disposals(archive, folder, archive.keys_of(f"{folder}disposed/"))
+    if not records:
+        return None
+    last, gone = records[-1], {part for record in records for part in record.goes}
+    goes = " and ".join(part for part in PARTS if part in gone)
+    return f"disposed of ({goes}) at {last.disposed_at[:19]}Z under retention rule {last.rule}"
 
 
 async def what_left_before(runtime: Runtime, concerns: Concerns | None, since: float | None) -> Decided:
