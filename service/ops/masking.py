@@ -7,8 +7,10 @@ from typing import Any
 
 from msgspec import structs
 
+from text.numbers import digits_of
 from workers.catalogue.rows import Row
 
+_FEWEST_DIGITS = 7  # fewer may be anything
 _PARTY = re.compile(r"\S+@|\+?\d[\d ()./-]{4,}\d")  # a user of SIP, or a number
 
 
@@ -38,9 +40,16 @@ def with_masked_numbers(row: Row) -> Row:
 
 
 def mask_in(record: Any, numbers: set[str]) -> Any:
-    """A record as JSON has it, with some numbers masked wherever one is a whole value."""
+    """A record as JSON has it, with some numbers masked wherever one is a value, or the digits of one are in a text."""
     if isinstance(record, dict):
         return {name: mask_in(value, numbers) for name, value in record.items()}
     if isinstance(record, list):
         return [mask_in(value, numbers) for value in record]
-    return masked(str(record)) if isinstance(record, str | int) and str(record) in numbers else record
+    if not isinstance(record, str | int):
+        return record
+    digits = {one for number in numbers if len(one := digits_of(number)) >= _FEWEST_DIGITS}
+    if (text := str(record)) in numbers | digits:
+        return masked(text)
+    for one in digits if isinstance(record, str) else ():
+        text = text.replace(one, masked(one) or "")
+    return text if isinstance(record, str) else record

@@ -51,7 +51,11 @@ def add(small: SmallArchive, recording_id: str, connection: str, number: str, wo
         "to": "+15550001111",
         "call_session_id": "call",
     }
-    record["recording"] |= {"call_leg_id": f"leg-of-{connection}", "caller": number}
+    record["recording"] |= {
+        "call_leg_id": f"leg-of-{connection}",
+        "caller": number,
+        "caller_name": f"Ann ({number[1:]})",
+    }
     record["recording"] |= {"recording_started_at": format_instant(at), "duration_millis": 1000 * seconds}
     record["audio"]["findings"] = ["silent"]
     small.write(layout.commit_key(folder), record)

@@ -220,7 +220,7 @@ def test_numbers_are_masked_for_a_role_that_says_so(company: Company) -> None:
             if role in row.may and method == "GET" and row.scoped not in ("whole", "full"):
                 answer = company.client.get(path, headers=headers)
                 assert answer.status_code == 200, (path, answer.text)
-                assert not [one for one in (GERMAN, FOREIGN, "+15550001111") if one in answer.text], path
+                assert not [one for one in (GERMAN, FOREIGN, "+15550001111") if one[1:] in answer.text], path
         csv = company.client.get("/ops/recordings.csv", headers=headers)
         assert role != "officer" or "+49" in csv.text, "as it is shown elsewhere"
     for row, method, path, form in _requests(INSIDE):
