@@ -113,16 +113,19 @@ def open_case(
 
     case, decided = _run(data, work)
     warn_of(doubt)
-    count = _count_now(data, case)
-    held = "recordings to come" if count is None else f"{many(count, 'recording')} now, and those to come"
+    counts = _count_now(data, case)
+    held, count = "recordings to come", None if counts is None else counts.recordings
+    if counts is not None:
+        before = f" ({_disposed(counts)})" if counts.disposed else ""
+        held = f"{many(counts.recordings, 'recording')} now{before}, and those to come"
     unknown = "".join(f"; unknown: {line}" for line in decided.unknown)
     report = _report(case) | msgspec.to_builtins(decided) | {"is_as_meant": decided.is_as_meant, "recordings": count}
     print_result(f"{printable(case.title)} is open and holds {held}{too_late(decided)}{unknown}", report, as_json=json)
     return 0 if decided.is_as_meant else 1
 
 
-def _count_now(data: Path | None, case: Case) -> int | None:
-    """How many recordings a case that was just opened holds; None, after a line that says why, if that cannot be counted."""
+def _count_now(data: Path | None, case: Case) -> CaseCounts | None:
+    """Count what a case that was just opened holds; None, after a line that says why, if that cannot be counted."""
     import sqlite3
 
     from redis.exceptions import RedisError
@@ -135,7 +138,7 @@ def _count_now(data: Path | None, case: Case) -> int | None:
         settings = settings_of(data)
         with opened(settings) as (catalogue, archive):
             up_to_date(settings, catalogue, archive, says_how=False)
-            return count_case(catalogue.path, case).recordings
+            return count_case(catalogue.path, case)
     except (UserError, StoreError, RedisError, OSError, sqlite3.Error) as error:
         sys.stderr.write(f"callvault: the case is open; what it holds cannot be counted now: {error}\n")
         return None
@@ -242,6 +245,10 @@ def _line(case: Case, zone: tzinfo | None) -> str:
     return printable(f"{case.id}  {case.name}  ({in_words(case.query)})  {state}")
 
 
+def _disposed(counts: CaseCounts) -> str:
+    return f"{counts.disposed} of them disposed of under a retention rule, in whole or in part"
+
+
 def _in_words(counts: CaseCounts, zone: tzinfo | None) -> list[str]:
     length, size = format_duration(counts.seconds), format_size(counts.bytes)
     lines = [f"{many(counts.recordings, 'recording')}, {length}, {size}; {counts.deleted} deleted at Telnyx"]
@@ -252,6 +259,8 @@ def _in_words(counts: CaseCounts, zone: tzinfo | None) -> list[str]:
         lines.append(f"{counts.unsure} of them may belong to it: Telnyx does not say what the case asks for")
     if counts.damaged:
         lines.append(f"{counts.damaged} of them damaged: run `callvault verify`")
+    if counts.disposed:
+        lines.append(_disposed(counts))
     if counts.erased:
         lines.append(f"{counts.erased} more were erased")
     return lines

@@ -389,7 +389,7 @@ async def test_a_certificate_agrees_with_the_records_and_is_signed_as_seals_are(
     assert format_instant(utc_now())[:10] == json.loads(again[1])["since"]
 
 
-async def test_a_hold_that_comes_too_late_for_a_disposal_says_so(
+async def test_a_hold_or_a_case_that_comes_too_late_for_a_disposal_says_so(
     runtime: Runtime, small: SmallArchive, environment: dict[str, str]
 ) -> None:
     words = {"name": "words", "channels": 1, "keep": "1 day", "goes": "transcripts"}
@@ -398,3 +398,8 @@ async def test_a_hold_that_comes_too_late_for_a_disposal_says_so(
     code, out = callvault_here(["deletions", "hold", "5-one", "--why", "suit"], environment)
     assert code == 1
     assert "too late, the recording was disposed of (transcripts) at 2" in out and "under retention rule words" in out
+    code, out = callvault_here(["cases", "open", "Doe", "--id", "5-one", "--why", "suit"], environment)
+    assert "holds 1 recording now (1 of them disposed of under a retention rule, in whole or in part)" in out
+    case_id = out.partition("(")[2].partition(")")[0]
+    code, out = callvault_here(["cases", "show", case_id, "--json"], environment)
+    assert (code, json.loads(out)["counts"]["disposed"]) == (0, 1)

@@ -102,7 +102,8 @@ class CaseCounts(msgspec.Struct, frozen=True, kw_only=True):
         deleted: how many of them Callvault has deleted at Telnyx, after they were archived.
         damaged: of how many something is damaged or missing.
         erased: how many were erased, as far as their rows still say.
-        bytes: of their audio; `seconds`: its length.
+        disposed: of how many retention rules have disposed of the audio, the transcripts or both.
+        bytes: of their audio that is there; `seconds`: its length.
         first, last: when the earliest and the latest of the calls began, ISO 8601, UTC; None without one.
     """
 
@@ -111,6 +112,7 @@ class CaseCounts(msgspec.Struct, frozen=True, kw_only=True):
     deleted: int
     damaged: int
     erased: int
+    disposed: int
     bytes: int
     seconds: float
     first: str | None
@@ -126,23 +128,29 @@ def count_case(path: Path, case: Case) -> CaseCounts:
     (found, its), (of_case, more) = candidates(case.query), is_of_case(case)
     certain, further = is_of_case(case, is_certain=True)
     here = "r.erased_at IS NULL"
+    is_disposed, audio = (
+        "(r.disposed_at IS NOT NULL OR r.transcripts_disposed_at IS NOT NULL)",
+        f"{here} AND r.disposed_at IS NULL",
+    )
     sql = f"""SELECT sum({here}), sum({here} AND NOT ({certain})), sum({here} AND r.deleted_at IS NOT NULL),
- sum({here} AND {IS_DAMAGED}), sum(NOT {here}), sum(iif({here}, r.bytes, 0)), sum(iif({here}, r.duration_ms, 0)),
+ sum({here} AND {IS_DAMAGED}), sum(NOT {here}), sum({here} AND {is_disposed}),
+ sum(iif({audio}, r.bytes, 0)), sum(iif({audio}, r.duration_ms, 0)),
  min(r.started_at), max(r.started_at)
  FROM recordings r WHERE r.n IN ({found}) AND {of_case} AND {IS_SHOWN}"""  # noqa: S608
     with reading(path) as db:
         row = db.execute(sql, [*further, *its, *more]).fetchone()
-    numbers = [value or 0 for value in row[:7]]
+    numbers = [value or 0 for value in row[:8]]
     return CaseCounts(
         recordings=numbers[0],
         unsure=numbers[1],
         deleted=numbers[2],
         damaged=numbers[3],
         erased=numbers[4],
-        bytes=numbers[5],
-        seconds=numbers[6] / 1000,
-        first=row[7],
-        last=row[8],
+        disposed=numbers[5],
+        bytes=numbers[6],
+        seconds=numbers[7] / 1000,
+        first=row[8],
+        last=row[9],
     )
 
 
