@@ -185,8 +185,9 @@ def _ruled(facts: Facts, applied: Sequence[AppliedRules], part: Part) -> _Ruled:
         before = _NEVER if old is None or keeps_more else old.ends_at
         if (ends_at := min(before, until)) > decided.ends_at:
             what = "everything was kept for ever" if earlier is None else f"rules {earlier.number} kept more, or longer"
-            grace = f"for a grace since rules {replaced_by.number} were applied at {_shown(replaced_by)}"
-            decided = decided._replace(ends_at=ends_at, why=f"{base.why}; but before, {what}, and that counts {grace}")
+            before_them = f"before rules {replaced_by.number} were applied at {_shown(replaced_by)}, {what}"
+            why = f"{base.why}; {before_them}, so their grace came first"
+            decided = decided._replace(ends_at=ends_at, why=why)
     return decided
 
 

@@ -164,11 +164,17 @@ def list_cases(limit: Limit = None, utc: Utc = False, data: DataFolder = None, j
 
 @command.command("show")
 def show_case(
-    case_id: CaseId, limit: Limit = None, utc: Utc = False, data: DataFolder = None, json: Json = False
+    case_id: CaseId,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Most rows; 0: all. [default: 10]", min=0, max=10**9)
+    ] = None,
+    utc: Utc = False,
+    data: DataFolder = None,
+    json: Json = False,
 ) -> None:
     """Show a case: what it asks for, who opened it and why, and its recordings.
 
-    It lists the latest 10 recordings; --limit 0 lists all, and so does `callvault find --case ID`.
+    It lists the latest recordings; `callvault find --case ID` lists all.
 
     Example: callvault cases show ID
     """
@@ -239,10 +245,10 @@ def _line(case: Case, zone: tzinfo | None) -> str:
     if case.problem is not None:
         return printable(f"{case.id}  cannot be read, so it holds every recording: {case.problem}")
     zone_name, (opened, closed) = format_column([first_instant(case.opened_at), first_instant(case.closed_at)], zone)
-    state = f"open since {opened} {zone_name}, by {case.opened_by}: {case.why}"
+    state = f"{'open since' if case.is_open else 'opened'} {opened} {zone_name}, by {case.opened_by}: {case.why}"
     if not case.is_open:
         state += f"; closed {closed}, by {case.closed_by}: {case.closed_why}"
-    return printable(f"{case.id}  {case.name}  ({in_words(case.query)})  {state}")
+    return printable(f"{case.id}  {case.name}  ({in_words(case.query, zone)})  {state}")
 
 
 def _disposed(counts: CaseCounts) -> str:

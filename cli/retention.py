@@ -152,7 +152,7 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
     from redis.exceptions import RedisError
 
     from cli.accessed import logged_change
-    from cli.retention_text import difference_as_json, grace_of, write_changes
+    from cli.retention_text import difference_as_json, grace_seconds_of, write_changes
     from workers.engine.clocks import MOST_APART_SECONDS, seconds_apart
     from workers.retention.apply import as_applied, changes, put_applied
     from workers.retention.watch import why_missing
@@ -195,9 +195,9 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
             {"is_new": True, "number": new.number, "by": new.by, "at": new.at} | difference_as_json(changed, found)
         )
     else:
-        sys.stdout.write(
-            f"applied as rules {new.number}; longer periods count now, shorter ones after {grace_of(new)}\n"
-        )
+        grace = grace_seconds_of(new, in_force)
+        counts = f"longer periods count now, shorter ones after {format_duration(grace)}" if grace else "they count now"
+        sys.stdout.write(f"applied as rules {new.number}; {counts}\n")
     return 0
 
 

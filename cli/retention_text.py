@@ -32,6 +32,16 @@ def grace_of(rules: AppliedRules) -> str:
     return format_duration(rules.grace_seconds) or "0s"
 
 
+def grace_seconds_of(new: AppliedRules, before: Sequence[AppliedRules]) -> int:
+    """How long shorter periods of new rules wait: the longer grace of them and of the rules that they replace.
+
+    Args:
+        new: the rules to apply.
+        before: the rules that were applied before, the last ones last.
+    """
+    return max(new.grace_seconds, before[-1].grace_seconds if before else 0)
+
+
 class Rate(NamedTuple):
     """What bytes cost that go: the prices of the archive's store, and the class in which objects are written now."""
 
@@ -115,7 +125,8 @@ def write_plan(plan: Plan, planned: Sequence[AppliedRules], rate: Rate, *, is_in
             _line(f"rule {rule.name} decides about no recording; check its conditions")
         if doubtful:
             _line(
-                f"rule {rule.name} may match {many(doubtful, 'recording')} whose records do not say; it can only keep them longer"
+                f"rule {rule.name} may match {many(doubtful, 'recording')}, whose records lack what it asks for; "
+                "it can only keep them longer"
             )
     if plan.locked_until is not None:
         until = f"the last lock ends at {format_instant(plan.locked_until)[:19]}Z"
@@ -157,7 +168,9 @@ def write_changes(
     _line(f"goes later, or stays for ever: {_amount(found.later)}")
     if found.less_stays.recordings:
         _line(f"leaves hashes only, and left the metadata before: {many(found.less_stays.recordings, 'recording')}")
-    _line(f"past its end once the grace ({grace_of(new)}) is over: {_amount(found.over)}")
+    seconds = grace_seconds_of(new, before)
+    when = f"once the grace ({format_duration(seconds)}) is over" if seconds else "at once"
+    _line(f"past their end {when}: {_amount(found.over)}")
     if found.first is not None:
         _line(f"the first of all ends at {format_instant(found.first)[:19]}Z")
 

@@ -145,7 +145,15 @@ def list_tokens(limit: Limit = None, utc: Utc = False, data: DataFolder = None, 
     lines = [("id", "role", f"ends ({zone_name})", "", "name")] if rows else []
     for one, time in zip(rows, times, strict=True):
         state = f"revoked by {one['by']}" if one["state"] == "revoked" else "ended" if one["state"] == "ended" else ""
-        lines.append((one["id"], one["role"], time, printable(state), printable(one["name"]) + _limits(one)))
+        lines.append(
+            (
+                one["id"],
+                one["role"],
+                time,
+                printable(state),
+                printable(one["name"] + (f" ({limits})" if (limits := _limits(one).strip(" ,")) else "")),
+            )
+        )
     for number, text in enumerate(in_columns(lines)):
         sys.stdout.write((text if number else bold(text)) + "\n")
     sys.stdout.write(f"{count_line(len(rows), len(found), 'API token')}\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from config.ask_why import ACTS
 from docs.accesses import COMMANDS as LINES
 from docs.accesses import entries
+from service.ops.show import access_in_words
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs/access-log.md").read_text()
@@ -31,3 +32,10 @@ def test_every_word_is_explained_and_a_reason_is_asked_only_for_words_that_are_w
     for word in written:
         assert word.removesuffix("-group").removesuffix("-selected") in explained, word
     assert frozenset().union(*(act.covers for act in ACTS.values())) <= written | {"address"}
+
+
+def test_the_page_says_each_word_as_a_sentence() -> None:
+    """What was not done has its error instead, and what was sent stands beside its play."""
+    written = {word for _, _, writes in entries() if not isinstance(writes, str) for word in writes}
+    bare = {word for word in written - {"failed", "sent"} if access_in_words(word) == word}
+    assert bare <= {"read"}

@@ -82,12 +82,14 @@ async def _work(settings: Settings, redis_url: str) -> None:
         async def dispose(_: Runtime) -> None:
             """Dispose of what is past its term."""
             try:
-                await disposer.run()
+                report = await disposer.run()
             except HeldElsewhere:
-                pass  # a person runs it by hand just now
+                return  # a person runs it by hand just now
             except (StoreError, RedisError, OSError) as error:
                 log.warning("disposal interrupted; it continues with the next run", error=one_line(error))
                 raise
+            if report.stopped is not None and (times := runtime.throttle.count(f"disposal {report.stopped}")):
+                log.warning("disposal waits", why=report.stopped, times=times)
 
         turns = run_turns(runtime, [Turn(dispose, _EVERY_SECONDS, _LONGEST_SECONDS)])
         counting = asyncio.create_task(runtime.history.run())

@@ -236,9 +236,22 @@ _ACCESSES = {
     "erase": "erased",
     "dispose": "disposed of",
     "approve-disposal": "approved the disposal",
+    "apply-rules": "applied",
     "certificate": "made a certificate of destruction",
     "open": "opened",
     "close": "closed",
+    "address": "made an address of the audio of",
+    "restore": "asked for the restore of",
+    "link": "made an address of",
+    "cancel": "cancelled",
+    "remove": "removed",
+    "share": "shared",
+    "evidence": "opened the shared",
+    "acknowledge": "noted",
+    "dismiss": "dismissed",
+    "retire": "retired",
+    "retry-upload": "retried the upload of",
+    "refresh": "refreshed",
     "pause": "paused deletion",
     "resume": "resumed deletion",
     "sign-in": "signed in",
@@ -258,6 +271,12 @@ _ACCESSES = {
     "not-allowed": "was not allowed to open",
 }
 
+
+def access_in_words(what: str) -> str:
+    """A word of the access log as a person reads it, the same for one, for several and for those of a cause."""
+    return _ACCESSES.get(what.removesuffix("-group").removesuffix("-selected"), what)
+
+
 ZONE_COOKIE = "callvault_zone"  # set by ops.js
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -268,7 +287,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "has_name": has_name,
     "date_picker": date_picker,
     "state_in_words": lambda state: _STATES.get(state, state),
-    "access_in_words": lambda what: _ACCESSES.get(what, what),
+    "access_in_words": access_in_words,
     "size": lambda count: format_size(count or 0),
     "when": when,
     "relative": relative,

@@ -115,7 +115,7 @@ def test_applied_rules_count_and_a_changed_file_does_not_until_it_is_applied(
     (term,) = report(here, "explain", "call-00")["terms"]
     assert (term["rule"], term["ends_at"], term["is_over"]) == ("desk", "2030-11-28T12:00:00.000000Z", False)
 
-    write(here, '[default]\nkeep = "5 days" # a typo\n')
+    write(here, 'grace = "0d"\n[default]\nkeep = "5 days" # a typo\n')
     assert report(here, "explain", "call-00")["terms"] == [term]
     assert report(here, "plan")["in_force"] is False
     again = run_callvault(["retention", "apply", "--json"], here)
@@ -127,12 +127,15 @@ def test_applied_rules_count_and_a_changed_file_does_not_until_it_is_applied(
     assert "- desk: connections=17 keep=7 years" in lines
     assert "~ default: keep=5 years -> keep=5 days" in lines
     assert "goes earlier: 40 recordings, 40.0 kB of audio" in lines
+    assert "past their end once the grace (7d) is over: 40 recordings" in lines, "the longer grace of the two counts"
+    assert "applied as rules 2; longer periods count now, shorter ones after 7d" in lines
     (short,) = report(here, "explain", "call-00")["terms"]
     row = json.loads((archive_folder / layout.retention_key(2)).read_text())
     assert parse_instant(short["ends_at"]) == parse_instant(row["at"]) + 7 * DAY
     assert "grace" in short["why"]
 
     write(here, '# mended\n[default]\nkeep = "5 years"\n[rules.desk]\nconnections = 17\nkeep = "7y"\n')
+    assert report(here, "plan")["in_force"] is False
     assert "goes later, or stays for ever: 40 recordings" in retention(here, "apply", "--yes")
     assert report(here, "explain", "call-00")["terms"][0]["ends_at"] == term["ends_at"]
     assert report(here, "apply", "--yes")["is_new"] is False

@@ -48,7 +48,9 @@ async def test_a_case_holds_what_matches_and_what_comes_until_it_is_closed(
     of_it, other = call(sandbox, to="+49301234567"), call(sandbox)
     async with own_runtime(deleting) as runtime:
         await archive(runtime, of_it, other)
-        opened = run(deleting, "cases", "open", "Doe v. Example", "--number", NUMBER, *WHY)
+        opened = run(
+            deleting, "cases", "open", "Doe v. Example", "--number", NUMBER, "--since", "2026-01-01T00:00Z", *WHY
+        )
         assert (opened["recordings"], opened["is_as_meant"], opened["query"]["number"]) == (1, True, NUMBER)
         case_id = opened["id"]
         late = call(sandbox, **{"from": "sip:+49301234567@pbx.example"})
@@ -76,7 +78,9 @@ async def test_a_case_holds_what_matches_and_what_comes_until_it_is_closed(
         closed = run(deleting, "cases", "close", case_id, "--why", "settled", "--by", "bob")
         assert (closed["state"], closed["closed_by"], closed["opened_by"]) == ("closed", "bob", "ann")
         again = run_callvault(["cases", "close", case_id, "--why", "settled"], deleting)
-        assert again.returncode == 1 and "was closed before" in again.stderr and "by bob: settled" in again.stderr
+        assert again.returncode == 1 and "was closed before" in again.stderr and "Z by bob: settled" in again.stderr
+        (line, _) = run_callvault(["cases", "list"], deleting | {"TZ": "America/New_York"}).stdout.splitlines()
+        assert "(number +49 30 1234567, since 2025-12-31 19:00:00 UTC-05:00)  opened " in line and "; closed " in line
         assert run_callvault(erasing, deleting).returncode == 0
         assert await schedule_unless_kept(runtime, [key_of(of_it)]) == 1
         await delete_what_is_due(runtime)

@@ -5,6 +5,8 @@ As with a hold: once a case is open, no worker sends a deletion that it forbids,
 
 from __future__ import annotations
 
+from datetime import UTC, tzinfo
+
 import msgspec
 
 from archive.archive import ArchiveConflict
@@ -13,7 +15,7 @@ from archive.records import CaseQuery, CaseRecord, CommitRecord
 from config.values import is_id
 from text.counts import many
 from text.errors import UserError
-from text.times import format_instant, utc_now
+from text.times import format_column, format_instant, parse_instant, utc_now
 from workers.catalogue.query import BadQuery, Query
 from workers.deletion.decided import Decided
 from workers.deletion.decisions import moment_of
@@ -93,7 +95,7 @@ async def close_case(runtime: Runtime, case_id: str, why: str, by: str) -> Case:
         case = find_case(await runtime.in_thread(read_cases, runtime.archive), case_id)
         if not case.is_open:
             raise UserError(
-                f"{case.title} was closed before, at {case.closed_at} by {case.closed_by}: {case.closed_why}"
+                f"{case.title} was closed before, at {str(case.closed_at)[:19]}Z by {case.closed_by}: {case.closed_why}"
             )
         if not case.number:
             raise UserError(f"{case.problem}")
@@ -141,8 +143,17 @@ def find_case(cases: list[Case], case_id: str) -> Case:
     raise UserError(f"no case {case_id[:60]!r}; `callvault cases list` shows all")
 
 
-def in_words(query: CaseQuery) -> str:
-    """What a case asks for, in one line; times in UTC."""
+def in_words(query: CaseQuery, zone: tzinfo | None = UTC) -> str:
+    """What a case asks for, in one line.
+
+    Args:
+        query: of the case.
+        zone: of its times; None: the zone of this machine.
+    """
     asked = msgspec.to_builtins(query)
-    ends = {name: f"{asked[name][:19].replace('T', ' ')} UTC" for name in ("since", "until") if name in asked}
+    ends = {}
+    for name in ("since", "until"):
+        if name in asked:
+            zone_name, (at,) = format_column([parse_instant(asked[name])], zone)
+            ends[name] = f"{at} {zone_name}"
     return ", ".join(f"{name} {value}" for name, value in (asked | ends).items()) or "every recording"

@@ -75,7 +75,7 @@ class Report:
 
 
 async def tell(runtime: Runtime, report: Report) -> None:
-    """Log a run, and alert about what is new.
+    """Log what a run did, and alert about what is new.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -90,8 +90,6 @@ async def tell(runtime: Runtime, report: Report) -> None:
         kept = dict(Counter(one.kind for one in report.left))
         recordings = len({one.recording_id for one in report.gone})
         log.info("disposal run", recordings=recordings, kept=kept, stopped=report.stopped or "")
-    if report.stopped is not None and (times := runtime.throttle.count(f"disposal {report.stopped}")):
-        log.warning("disposal waits", why=report.stopped, times=times)
     for kind in _REPORTED:
         await _tell_once(runtime, kind, [one for one in report.left if one.kind == kind])
 

@@ -59,7 +59,7 @@ class Stop(msgspec.Struct, frozen=True):
     def sentence(self) -> str:
         """What would go, in one line."""
         counts = f"{many(self.recordings, 'recording is', 'recordings are')} past the term of applied rules {self.rules_number}"
-        return f"{counts}, of {self.of} in the archive; {self.most} may go in a day (CALLVAULT_DISPOSE_STOP_PERCENT)"
+        return f"{counts}, of {self.of} in sealed days; {self.most} may go in a day (CALLVAULT_DISPOSE_STOP_PERCENT)"
 
 
 async def read_stop(redis: AsyncRedis) -> Stop | None:

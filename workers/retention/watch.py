@@ -64,7 +64,9 @@ def state_of_rules(archive: Archive, path: Path | None) -> RulesState:
         return RulesState(
             number, differs=f"the rules of {path.name} were never applied, so everything is kept for ever"
         )
-    names = [one.name for one in changes(applied[-1], as_applied(file, applied, "", utc_now()))]
+    names = [
+        one.name.removesuffix("_seconds") for one in changes(applied[-1], as_applied(file, applied, "", utc_now()))
+    ]
     return RulesState(number, differs=f"{path.name} differs from rules {number} in force: {', '.join(names)}")
 
 
