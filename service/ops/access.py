@@ -332,10 +332,14 @@ class Access:
             raise Refused(403, "the request comes from another site")
 
     async def _api_token(self, request: Request, given: str) -> ApiToken | None:
-        """The API token that is given, if it works; failures are counted by address."""
-        await self.guesses.check(address_of(request))
+        """The API token that is given, if it works; failures are counted by address.
+
+        One that works is let in whatever failed before it: nobody guesses 32 random bytes, and a program with an old token must
+        not lock out those beside it.
+        """
         row = await self._tokens.of_secret(given)
         if row is None:
+            await self.guesses.check(address_of(request))
             await self.guesses.add(address_of(request))
         return row
 

@@ -22,7 +22,7 @@ from tests.service.company import INSIDE, OURS, OUTSIDE, make_company
 from tests.service.test_access_log import TOKEN
 from tests.service.test_roles import OPS_TOKEN, bearer, make_token
 from workers.engine.attempts import DeadLetter
-from workers.keys import DEAD_LETTERS
+from workers.keys import DEAD_LETTERS, SIGN_INS
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +272,16 @@ def test_no_other_site_may_read_the_api(api: Api) -> None:
     ):
         assert not [name for name in answer.headers if name.startswith("access-control")]
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_a_program_with_an_old_token_locks_out_no_other_at_its_address(api: Api) -> None:
+    with sync_redis.Redis.from_url(api.environment["REDIS_URL"]) as redis:
+        redis.delete(*redis.keys(f"{SIGN_INS}*") or ["none"])
+        wrong = [api.client.get("/api/recordings", headers=bearer(f"cvt_{n}")).status_code for n in range(12)]
+        right = api.get("/api/recordings")
+        ops = api.client.get("/api/recordings", headers=bearer(OPS_TOKEN))
+        redis.delete(*redis.keys(f"{SIGN_INS}*"))
+    assert wrong == [401] * 10 + [429] * 2 and (right.status_code, ops.status_code) == (200, 429)
 
 
 def test_pages_of_dead_letters_neither_repeat_nor_skip_while_more_come(api: Api) -> None:
