@@ -208,7 +208,7 @@ def _sentence(bundle: Bundle, out: Path) -> str:
     if not _is_file(out):
         return f"{said} To check it: python3 {out / 'check.py'}."
     opened = "" if not out.name.lower().endswith(_AGE) else f"To decrypt it: age -d -i KEY {out.name} > {out.stem}. "
-    return f"{said} {opened}To check it: check.py in it."
+    return f"{said} {opened}To check it, unpack it and run: python3 check.py."
 
 
 def _report(bundle: Bundle, out: Path) -> dict[str, object]:

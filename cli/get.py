@@ -177,7 +177,7 @@ def _refuse_if_erased(archive: Archive, folder: str, recording_id: str) -> None:
 def _refuse_if_disposed(archive: Archive, folder: str, recording_id: str, key: str) -> None:
     if archive.store.stat(key) is None and (record := disposed_keys(archive, folder).get(key)) is not None:
         under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
-        raise UserError(f"the audio of recording {recording_id} was disposed of {under} at {record.disposed_at}")
+        raise UserError(f"the audio of recording {recording_id} was disposed of {under} at {record.disposed_at[:19]}Z")
 
 
 def _refuse_if_words_disposed(archive: Archive, folder: str, recording_id: str) -> None:
@@ -185,7 +185,7 @@ def _refuse_if_words_disposed(archive: Archive, folder: str, recording_id: str) 
         if "transcripts" in record.goes:
             under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
             raise UserError(
-                f"the transcript of recording {recording_id} was disposed of {under} at {record.disposed_at}"
+                f"the transcript of recording {recording_id} was disposed of {under} at {record.disposed_at[:19]}Z"
             )
 
 

@@ -171,7 +171,7 @@ async def _reported(ops: Ops, damage: Damaged) -> Refused:
     if isinstance(damage, Missing) and (record := disposed.get(damage.key)) is not None:
         under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
         return Refused(
-            404, f"the audio of recording {place.recording_id} was disposed of {under} at {record.disposed_at}"
+            404, f"the audio of recording {place.recording_id} was disposed of {under} at {record.disposed_at[:19]}Z"
         )
     await report_seen(ops, [damage])
     state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)

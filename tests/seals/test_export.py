@@ -439,7 +439,7 @@ def test_a_bundle_of_a_case_names_it_and_says_that_it_holds(sealed: Sealed, tmp_
     page = (out / "index.html").read_text()
     assert "Doe v. &lt;Example&gt;" in page and "held" in page
     none = run_callvault(["export", "--case", "none", "--out", str(tmp_path / "none")], environment)
-    assert none.returncode == 2 and "no case none" in none.stderr
+    assert none.returncode == 2 and "callvault: no case none" in none.stderr
 
 
 def test_an_encrypted_bundle_is_for_its_recipients_alone(sealed: Sealed, tmp_path: Path) -> None:

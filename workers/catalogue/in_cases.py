@@ -43,7 +43,7 @@ def case_of(cases: Sequence[Case], case_id: str) -> Case:
     for case in cases:
         if case.id == case_id:
             return case
-    raise BadQuery(f"no case {case_id[:40]}; `callvault cases list` and the page of cases have all", "case")
+    raise BadQuery(f"no case {case_id[:40]}; `callvault cases list` and the page of cases have all")
 
 
 def facts_of_row(row: Row) -> Facts:
