@@ -149,7 +149,7 @@ CAUSES: dict[str, tuple[Cause, str]] = {
     "paused": (pause, "the bucket moves"),
     "disposal-stopped": (
         too_much_past_its_term,
-        "14 recordings are past the term of applied rules 2, of 20 in the archive",
+        "14 recordings are past the term of applied rules 2, of 20 in sealed days",
     ),
     "unsealed": (overdue_day, "one recording is not archived yet"),
     "cases-wrong": (unreadable_case, "cases/c1/00000001.json: not a case"),

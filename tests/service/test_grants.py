@@ -23,7 +23,7 @@ def test_a_token_says_its_limits_and_earlier_versions_take_it_for_dead(company: 
     row = make_token(company.settings, "listener", *limits, name="CRM")
     assert (row["connections"], row["numbers"], row["mask"]) == ([OURS, "x.y"], ["+49"], True)
     status, output = callvault_here(["tokens", "list"], company.settings)
-    assert status == 0 and f"CRM for connections {OURS}, x.y and number +49, numbers masked\n" in output
+    assert status == 0 and f"CRM (for connections {OURS}, x.y and number +49, numbers masked)\n" in output
     path = company.small.root / layout.api_token_key(row["id"], 1)
     kept = json.loads(path.read_text())
     assert kept["schema"] == "callvault.api-token/2", "a version without scopes reads the first schema alone"
