@@ -28,7 +28,11 @@ from cli.supervisor import free_port as free_port
 from lab.forks import Forked, Forks, die_with_parent
 from lab.webhooks import Signer
 
+_OWN = tempfile.TemporaryDirectory(
+    prefix="callvault-lab-"
+)  # a command finds an `up` of its folder there, also another test's
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_"))}
+CLEAN |= {"TMPDIR": _OWN.name}
 ROOT = Path(__file__).parent.parent
 LIMIT_SECONDS = 3600.0
 _OF_THE_INTERPRETER = ("LD_", "PYTHON", "TZ")  # an interpreter reads these as it starts, which a forked one does not

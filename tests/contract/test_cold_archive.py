@@ -128,8 +128,10 @@ def test_verify_counts_cold_audio_as_not_read_and_not_as_damage(cold: Cold) -> N
     found = json.loads(cold.run("verify", "--deep", "--seals", "--json")[0])
     assert (found["problems"], found["cold"], found["checked_by"]) == ([], 1, {"read-back": 7})
     assert any("the bytes of 1 object in cold storage" in line for line in found["not_checked"])
+    record = cold.archive.commit_record(cold.small.folder(11, ID))
+    assert record is not None
     with pytest.raises(StoreCold):
-        cold.archive.prove_again(cold.archive.commit_record(cold.small.folder(11, ID)).objects[0], "read-back")  # type: ignore[union-attr]
+        cold.archive.prove_again(record.objects[0], "read-back")
 
 
 def test_a_record_that_a_rule_made_cold_is_a_problem_of_its_own_and_hides_no_other(cold: Cold) -> None:

@@ -116,10 +116,11 @@ def make_company(redis_url: str, redis: Any, tmp_path: Path) -> Iterator[Company
     ]
     redis.zadd(DELETIONS_DUE, dict.fromkeys(folders, time.time() + 3600))
     redis.hset(CONNECTION_NAMES, mapping={OURS: "our trunk", THEIRS: "their trunk"})
-    for subject, scope in ((OUTSIDE, "recording"), (THEIRS, "connection")):
+    held: tuple[tuple[str, layout.Scope], ...] = ((OUTSIDE, "recording"), (THEIRS, "connection"))
+    for subject, scope in held:
         decision = {"schema": "callvault.decision/2", "id": "cd" * 16, "decision": "hold", "scope": scope}
         decision |= {"subject": subject, "why": "case of theirs", "by": "Ben", "at": format_instant(noon(DAY))}
-        small.write(layout.decision_key(scope, subject, "cd" * 16), decision)  # type: ignore[arg-type]
+        small.write(layout.decision_key(scope, subject, "cd" * 16), decision)
     settings = environment(redis_url, small, CALLVAULT_DELETE_ORIGINALS="verified")
     del settings["TELNYX_API_KEY"]  # nobody waits for Telnyx
     with receiver(settings) as (client, _):

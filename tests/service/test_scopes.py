@@ -120,8 +120,9 @@ def test_a_row_that_does_not_say_how_it_treats_a_scope_cannot_be_made(row: Any) 
     arguments = {Page: ("",) * 6, File: ("",) * 4, Change: ("",) * 4, Operation: ("",) * 7, _Door: ("",)}[row]
     with pytest.raises(TypeError, match="scoped"):
         row(*arguments, **({"may": EVERYONE} if row is _Door else {}))
+    unknown: dict[str, Any] = {"may": EVERYONE, "scoped": "some"}
     with pytest.raises(TypeError, match="/ops/new: no row says how it treats a role with a scope"):
-        assert_guarded([*routes(), Route("/ops/new", _Door(_unknown, may=EVERYONE, scoped="some"))])  # type: ignore[arg-type]
+        assert_guarded([*routes(), Route("/ops/new", _Door(_unknown, **unknown))])
 
 
 def test_whoever_has_no_scope_sees_all_of_it(company: Company) -> None:
