@@ -228,14 +228,13 @@ def certificate(
 def _certify(archive: Archive, since: date, until: date, by: str, trusted: Collection[bytes] | None) -> Certificate:
     """Make the certificate, with progress."""
     from archive.seals import Chain
-    from cli.progress import progress
+    from cli.progress import counting
     from workers.disposal.certificate import certify
 
     chain = Chain(archive)
     chain.refresh()
-    of = sum(link.seal.recordings for link in chain.links)  # those of days without a seal come on top
-    with progress(open_console(stderr=True), recordings=of) as show:
-        return certify(archive, chain, since, until, by, trusted, lambda count: show(recordings=count))
+    with counting(open_console(stderr=True)) as show:
+        return certify(archive, chain, since, until, by, trusted, lambda count: show(many(count, "recording")))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,7 +87,7 @@ def _plain(console: Console, totals: dict[str, int], titles: dict[str, str]) -> 
             first = next(iter(counts))
             if 0 < counts[first] < totals[first]:
                 left = (time.monotonic() - started) / counts[first] * (totals[first] - counts[first])
-                parts.append(f"{format_duration(left)} left")
+                parts.append(f"{format_duration(math.ceil(left))} left")
             console.print(", ".join(([note] if note else []) + parts))
 
     return plain

@@ -388,6 +388,11 @@ async def test_a_certificate_agrees_with_the_records_and_is_signed_as_seals_are(
     )
     assert again[0] == 1 and (tmp_path / "d.pdf").exists()
     assert format_instant(utc_now())[:10] == json.loads(again[1])["since"]
+    assert "had not ended" in json.loads((tmp_path / "d.json").read_text())["cannot_prove"][-1], "today is not over"
+    past = ["--since", "2020-01", "--until", "2020-02", "--out", str(tmp_path / "e")]
+    assert callvault_here(["retention", "certificate", *past], with_key)[0] == 0
+    nothing = json.loads((tmp_path / "e.json").read_text())
+    assert (nothing["destroyed"], len(nothing["covers"]), "had not ended" in str(nothing)) == ([], 1, False)
 
 
 async def test_a_hold_or_a_case_that_comes_too_late_for_a_disposal_says_so(

@@ -28,12 +28,14 @@ COVERS = (
     "The original at Telnyx was gone before: each recording has a receipt of its deletion, or a record that Telnyx no longer "
     "had it.",
 )
+COVERS_NOTHING = ("The archive had no record of a disposal in this period when this was made.",)
 CANNOT_PROVE = (
     "Copies that the archive does not know: downloads, exports, replicas of the bucket, backups, and what a store keeps after a "
     "deletion (soft delete) until its own period ends.",
     "That the store and Telnyx destroyed the bytes on their disks; both said that they deleted them.",
     "What is not in a seal yet has no seal below. Make the certificate again once the day is sealed.",
 )
+NOT_OVER = "The period had not ended when this was made: what is disposed of in it later is not here."
 
 
 class Destroyed(msgspec.Struct, frozen=True):
@@ -81,7 +83,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         archive_id: of the archive.
         since, until: the period, UTC days, both included.
-        made_at: ISO 8601, UTC; `by`: who made it.
+        made_at: ISO 8601, UTC, before the archive was read; `by`: who made it.
         head_sequence, head_sha256: of the last seal in the chain at that moment; None without a seal.
         recordings, objects, bytes: of the whole period; a recording counts once.
         sums: by rule.
@@ -102,8 +104,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     objects: int
     bytes: int
     sums: list[Sum]
-    covers: tuple[str, ...] = COVERS
-    cannot_prove: tuple[str, ...] = CANNOT_PROVE
+    covers: tuple[str, ...]
+    cannot_prove: tuple[str, ...]
     problems: list[str]
     destroyed: list[Destroyed]
 
@@ -142,6 +144,7 @@ def certify(
         UnreadableRecord: a manifest cannot be read.
         StoreError: the store does not answer.
     """
+    made_at = utc_now()
     erasures, found, sealed = Erasures(archive, archive.identity, trusted), _Found([], []), _Sealed(archive, chain)
     for number, folder in enumerate(folders_in(archive.store.list("recordings/")), 1):
         for key, record, data in _records_of(archive, folder, found, since, until):
@@ -153,7 +156,7 @@ def certify(
         archive_id=archive.identity.id,
         since=since.isoformat(),
         until=until.isoformat(),
-        made_at=format_instant(utc_now()),
+        made_at=format_instant(made_at),
         by=by,
         head_sequence=last.seal.sequence if last else None,
         head_sha256=last.sha256 if last else None,
@@ -161,6 +164,8 @@ def certify(
         objects=sum(len(one.objects) for one in destroyed),
         bytes=sum(_size(one) for one in destroyed),
         sums=_sums(destroyed),
+        covers=COVERS if destroyed else COVERS_NOTHING,
+        cannot_prove=(*CANNOT_PROVE, *([NOT_OVER] if until >= made_at.date() else [])),
         problems=found.problems,
         destroyed=destroyed,
     )

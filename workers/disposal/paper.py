@@ -57,8 +57,9 @@ def draw(certificate: Certificate, json_name: str, json_sha256: str, signer: str
     if certificate.problems:
         _heading(paper, "Records that are not counted, because something is wrong with them")
         _paragraphs(paper, certificate.problems)
-    _heading(paper, "Every record")
-    _records(paper, certificate.destroyed)
+    if certificate.destroyed:
+        _heading(paper, "Every record")
+        _records(paper, certificate.destroyed)
     return bytes(paper.output())
 
 
