@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from archive import kinds, layout
@@ -19,7 +18,8 @@ from archive.folder import Folder, commit_keys, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, hash_object
 from archive.readers import COMMIT_RECORD, DISPOSAL, ERASURE
-from archive.records import ArchivedObject, CommitRecord, Disposal, ErasedObject, Erasure, Part
+from archive.records import ArchivedObject, CommitRecord, Disposal, ErasedObject, Erasure
+from archive.retention import Term, part_of
 from archive.stores.store import StoreError
 from text.counts import many
 from text.times import format_instant, utc_now
@@ -27,77 +27,28 @@ from text.times import format_instant, utc_now
 if TYPE_CHECKING:
     from archive.signatures import SealKeys
 
-_PARTS: dict[Part, tuple[Kind, ...]] = {
-    "audio": (kinds.AUDIO, kinds.VERSION_AUDIO),
-    "transcripts": (kinds.TRANSCRIPTION,),
-}
 _LAST = (None, kinds.VERSION, kinds.COMMIT)  # the order of deletion: what decides about a second run goes last
-
-
-@dataclass(frozen=True)
-class Due:
-    """What the rules dispose of now.
-
-    Attributes:
-        goes: the parts.
-        keeps_record: whether the commit record stays; else nothing but hashes does.
-        rule: the name of the rule.
-        rules_number: the number of the applied rules that have it.
-        ended_at: when its term ended, UTC.
-        why: one sentence.
-    """
-
-    goes: tuple[Part, ...]
-    keeps_record: bool
-    rule: str
-    rules_number: int
-    ended_at: datetime
-    why: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """A disposal that is done.
-
-    Attributes:
-        records: its records, this run's or those of an earlier one that this run finished, by their keys.
-        objects: what this run deleted.
-    """
-
-    records: dict[str, Erasure | Disposal]
-    objects: list[ErasedObject]
 
 
 class NotSealed(Exception):
     """No seal lists an object yet, so nothing would show what it was; the text names it."""
 
 
-class Locked(Exception):
-    """The store locks an object.
-
-    Attributes:
-        key: of the object.
-        until: the end of the lock, UTC.
-    """
-
-    def __init__(self, key: str, until: datetime) -> None:
-        super().__init__(f"{key}: the store locks it until {format_instant(until)}")
-        self.key = key
-        self.until = until
-
-
-def keys_to_go(folder: Folder, due: Due) -> list[str]:
-    """The keys of a folder that go, in the order of their deletion."""
-    gone = {kind for part in due.goes for kind in _PARTS[part]}
+def keys_to_go(folder: Folder, due: Term) -> list[str]:
+    """The keys of a folder that go at the end of a term, in the order of their deletion."""
 
     def goes(kind: Kind | None) -> bool:
-        return kind in gone if due.keeps_record else kind is None or not kind.survives_erasure
+        return _may_be_erased(kind) if due.stays == "hashes" else part_of(kind) in due.goes
 
     def order(key: str) -> tuple[int, str]:
         kind = folder.places[key].kind
         return _LAST.index(kind) if kind in _LAST else 0, key
 
     return sorted((key for key, place in folder.places.items() if goes(place.kind)), key=order)
+
+
+def _may_be_erased(kind: Kind | None) -> bool:
+    return kind is None or not kind.survives_erasure
 
 
 @dataclass(frozen=True)
@@ -121,13 +72,13 @@ class Prepared:
         return [row for key, row in self.rows.items() if key not in named]
 
 
-def prepare(archive: Archive, prefix: str, due: Due, sealed: Mapping[str, str]) -> Prepared:
+def prepare(archive: Archive, prefix: str, due: Term, sealed: Mapping[str, str]) -> Prepared:
     """Look at what goes: each object must be the one that its seal lists; writes and deletes nothing.
 
     Args:
         archive: the archive.
         prefix: the folder of the recording.
-        due: what goes, and under which rule.
+        due: a term that has ended.
         sealed: the SHA-256 of each object of its day that seals list, by key.
 
     Raises:
@@ -142,14 +93,14 @@ def prepare(archive: Archive, prefix: str, due: Due, sealed: Mapping[str, str]) 
     named = {one.key: one for record in standing.values() for one in record.objects}
     known, going = _named_in_commit_records(archive, folder), keys_to_go(folder, due)
     for key in known:
-        is_to_go = key.startswith(prefix) and kinds.kind_of(key) in {kind for part in due.goes for kind in _PARTS[part]}
+        is_to_go = key.startswith(prefix) and part_of(kinds.kind_of(key)) in due.goes
         if is_to_go and key not in folder.objects and key not in named:
             raise Damaged(key, "named in its commit record, and not there")
     rows = _rows(archive, folder, going, known)
     for key, row in rows.items():
         _assert_as_sealed(key, row, sealed, named)
     prepared, erasure = Prepared(folder, rows, standing), layout.erasure_key(prefix)
-    if prepared.new and not due.keeps_record and erasure in standing:
+    if prepared.new and due.stays == "hashes" and erasure in standing:
         raise Damaged(erasure, f"does not name {prepared.new[0].key}, so no record would say what that was")
     return prepared
 
@@ -177,11 +128,11 @@ def records_as_sealed(archive: Archive, folder: Folder, sealed: Mapping[str, str
 def dispose(
     archive: Archive,
     prepared: Prepared,
-    due: Due,
+    due: Term,
     by: str,
     keys: SealKeys | None = None,
     ask: Callable[[], None] = lambda: None,
-) -> Done:
+) -> dict[str, Erasure | Disposal]:
     """Dispose of a recording, or of parts of it; a second run finishes an interrupted one.
 
     Args:
@@ -193,12 +144,15 @@ def dispose(
         ask: called in the last moment before the record is written, and before each deletion; an exception of it stops the
             disposal there.
 
+    Returns:
+        Its records by key: this run's, and those of an earlier one that this run finished.
+
     Raises:
         StoreError: the store is away, may not delete, or did not take the record.
     """
     standing, erasure = dict(prepared.standing), layout.erasure_key(prepared.folder.prefix)
     ask()
-    if prepared.new and (due.keeps_record or erasure not in standing):
+    if prepared.new and (due.stays == "metadata" or erasure not in standing):
         key, record = _record_of(prepared.folder, due, prepared.new, by)
         _put(archive, key, record)
         standing[key] = record
@@ -209,7 +163,7 @@ def dispose(
         archive.store.erase(key)
     if left := [key for key in prepared.rows if archive.store.stat(key) is not None]:
         raise StoreError(f"{left[0]}: deleted, and still there")
-    return Done(standing, [*prepared.rows.values()])
+    return standing
 
 
 def _records_of(archive: Archive, folder: Folder) -> dict[str, Erasure | Disposal]:
@@ -233,10 +187,9 @@ def _assert_ours(folder: Folder, key: str, record: Erasure | Disposal, sealed: M
         raise Damaged(key, f"contains disposal {record.number}")
     if not isinstance(record.rule, str):
         return  # of an erasure that a person asked for, which may come before the seal; no run signs it
-    gone = {kind for part in record.goes for kind in _PARTS[part]} if isinstance(record, Disposal) else None
     for one in record.objects:
-        place = kinds.place_of(one.key)
-        may_go = (place.kind is None or not place.kind.survives_erasure) if gone is None else place.kind in gone
+        kind = kinds.kind_of(one.key)
+        may_go = part_of(kind) in record.goes if isinstance(record, Disposal) else _may_be_erased(kind)
         if not (one.key.startswith(folder.prefix) and may_go):
             raise Damaged(key, f"names {one.key}, of which it cannot dispose")
         if sealed.get(one.key) != one.sha256:
@@ -295,9 +248,9 @@ def _assert_as_sealed(
         raise Damaged(key, f"has SHA-256 {row.sha256}, the record of its disposal says {named[key].sha256}")
 
 
-def _record_of(folder: Folder, due: Due, rows: list[ErasedObject], by: str) -> tuple[str, Erasure | Disposal]:
-    at, ended_at = format_instant(utc_now()), format_instant(due.ended_at)
-    if not due.keeps_record:
+def _record_of(folder: Folder, due: Term, rows: list[ErasedObject], by: str) -> tuple[str, Erasure | Disposal]:
+    at, ended_at = format_instant(utc_now()), format_instant(due.ends_at)
+    if due.stays == "hashes":
         return layout.erasure_key(folder.prefix), Erasure(
             recording_id=folder.recording_id,
             objects=rows,
@@ -305,7 +258,7 @@ def _record_of(folder: Folder, due: Due, rows: list[ErasedObject], by: str) -> t
             by=by,
             erased_at=at,
             rule=due.rule,
-            rules_number=due.rules_number,
+            rules_number=due.number,
             ended_at=ended_at,
         )
     places = (place for place in folder.places.values() if place.kind is kinds.DISPOSAL)
@@ -318,7 +271,7 @@ def _record_of(folder: Folder, due: Due, rows: list[ErasedObject], by: str) -> t
         why=due.why,
         by=by,
         rule=due.rule,
-        rules_number=due.rules_number,
+        rules_number=due.number,
         ended_at=ended_at,
         disposed_at=at,
     )

@@ -20,28 +20,24 @@ from archive import kinds, layout
 from archive.archive import Archive
 from archive.facts import Facts, Fit, facts_of, fit_of
 from archive.readers import APPLIED_RULES
-from archive.records import AppliedRules, CommitRecord, RetentionRule, UnreadableRecord
+from archive.records import AppliedRules, CommitRecord, Part, RetentionRule, UnreadableRecord
 from text.periods import zone_of
 from text.times import format_instant, parse_instant
 
 DEFAULT = "default"  # the name of the rule of all that no other matches
 
-Part = Literal["audio", "transcripts"]
 PARTS: tuple[Part, ...] = ("audio", "transcripts")
-_NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-_PART: dict[kinds.Kind, Part] = {
+NEVER = datetime.max.replace(tzinfo=UTC)  # the end of what is kept for ever
+_PART: dict[kinds.Kind | None, Part] = {
     kinds.AUDIO: "audio",
     kinds.VERSION_AUDIO: "audio",
     kinds.TRANSCRIPTION: "transcripts",
 }
 
 
-def part_of(key: str) -> Part | None:
-    """To which part of a recording an object belongs; None: to neither, such as a commit record."""
-    kind = kinds.kind_of(key)
-    return None if kind is None else _PART.get(kind)
+def part_of(kind: kinds.Kind | None) -> Part | None:
+    """To which part of a recording an object of some kind belongs; None: to neither, such as a commit record."""
+    return _PART.get(kind)
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -81,7 +77,7 @@ class Candidate(NamedTuple):
 
 
 class _Ruled(NamedTuple):
-    """The end of one part, and which rule decides; `ends_at` may be `_NEVER`."""
+    """The end of one part, and which rule decides; `ends_at` may be `NEVER`."""
 
     ends_at: datetime
     stays: Literal["metadata", "hashes"]
@@ -138,7 +134,7 @@ def terms_of_facts(several: Sequence[Facts], applied: Sequence[AppliedRules]) ->
     if not applied or not several:
         return ()
     ruled = {part: max((_ruled(facts, applied, part) for facts in several), key=_order) for part in PARTS}
-    ending = sorted((one for one in ruled.items() if one[1].ends_at != _NEVER), key=lambda one: one[1].ends_at)
+    ending = sorted((one for one in ruled.items() if one[1].ends_at != NEVER), key=lambda one: one[1].ends_at)
     is_whole = len(ending) == len(PARTS) and all(one.stays == "hashes" for _, one in ending)
     if len(ending) == len(PARTS) and ending[0][1] == ending[1][1]:
         return (_term(PARTS, ending[0][1], is_last=is_whole),)
@@ -173,7 +169,7 @@ def candidates(facts: Facts, rules: AppliedRules, part: Part) -> list[Candidate]
             found.append(Candidate(rule, "default", (), ends_at))
     if not any(one.fit in ("matches", "default") for one in found):
         return []
-    return sorted(found, key=lambda one: (one.ends_at or _NEVER, one.rule.stays == "metadata"), reverse=True)
+    return sorted(found, key=lambda one: (one.ends_at or NEVER, one.rule.stays == "metadata"), reverse=True)
 
 
 def _ruled(facts: Facts, applied: Sequence[AppliedRules], part: Part) -> _Ruled:
@@ -182,7 +178,7 @@ def _ruled(facts: Facts, applied: Sequence[AppliedRules], part: Part) -> _Ruled:
     for earlier, until, replaced_by in replaced(applied):
         old = None if earlier is None else _by(facts, earlier, part)
         keeps_more = old is None or (old.stays == "metadata" and decided.stays == "hashes")
-        before = _NEVER if old is None or keeps_more else old.ends_at
+        before = NEVER if old is None or keeps_more else old.ends_at
         if (ends_at := min(before, until)) > decided.ends_at:
             what = "everything was kept for ever" if earlier is None else f"rules {earlier.number} kept more, or longer"
             before_them = f"before rules {replaced_by.number} were applied at {_shown(replaced_by)}, {what}"
@@ -195,12 +191,12 @@ def _by(facts: Facts, rules: AppliedRules, part: Part) -> _Ruled:
     """The end of one part by one set of rules alone."""
     found = candidates(facts, rules, part)
     if not found:
-        return _Ruled(_NEVER, "metadata", "", rules.number, "no rule matches it")
+        return _Ruled(NEVER, "metadata", "", rules.number, "no rule matches it")
     rule, fit, missing, ends_at = found[0]
     name = "the default keeps" if rule.name == DEFAULT else f"rule {rule.name} keeps"
     length = "it for ever" if rule.period is None else f"it {rule.period} from {facts.counted_from}"
     doubt = f" (it may match: the record does not say {', '.join(missing)})" if fit == "may match" else ""
-    return _Ruled(ends_at or _NEVER, rule.stays, rule.name, rules.number, f"{name} {length}{doubt}")
+    return _Ruled(ends_at or NEVER, rule.stays, rule.name, rules.number, f"{name} {length}{doubt}")
 
 
 def replaced(applied: Sequence[AppliedRules]) -> Iterable[tuple[AppliedRules | None, datetime, AppliedRules]]:

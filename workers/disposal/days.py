@@ -16,11 +16,12 @@ import msgspec
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
-from archive.dispose import Due, keys_to_go
+from archive.dispose import keys_to_go
 from archive.erasures import rule_of
 from archive.folder import Folder, folders_in
 from archive.readers import DISPOSAL, ERASURE
 from archive.records import AppliedRules, Disposal, Erasure, UnreadableRecord
+from archive.retention import Term
 from archive.seals import Link, lines_of
 from workers.disposal.may_dispose import Standing, due_of
 from workers.keys import DISPOSAL_DAYS
@@ -39,7 +40,7 @@ class Candidate:
     """
 
     folder: str
-    due: Sequence[Due]
+    due: Sequence[Term]
     size_bytes: int
     is_kept: bool
 

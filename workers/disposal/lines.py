@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from archive.access import AccessLine, new_line
 from archive.archive import Archive
-from archive.dispose import Due
+from archive.retention import Term
 from text.one_line import one_line
 from workers.access.log import AccessLog, NotWritten
 from workers.disposal.may_dispose import Stopped
@@ -27,13 +27,13 @@ class Lines:
         self._runtime, self._who, self._how = runtime, who, how
         self._log = AccessLog(runtime.redis, self._archive, self._archive_id)
 
-    async def begin(self, recording_id: str, due: Due) -> AccessLine:
+    async def begin(self, recording_id: str, due: Term) -> AccessLine:
         """Say that something of a recording goes, before it does.
 
         Raises:
             Stopped: that cannot be written, so nothing may go.
         """
-        why = f"rule {due.rule} of applied rules {due.rules_number}: {due.why}"
+        why = f"rule {due.rule} of applied rules {due.number}: {due.why}"
         line = new_line("dispose", self._who, self._how, socket.gethostname(), [recording_id], why=why)
         try:
             await self._log.write(line)

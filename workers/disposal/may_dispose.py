@@ -20,12 +20,12 @@ from archive import kinds, layout
 from archive.archive import Archive
 from archive.cases import Case, open_cases, why_held_by_cases
 from archive.decisions import all_holds
-from archive.dispose import Due, records_as_sealed
+from archive.dispose import records_as_sealed
 from archive.folder import Folder, read_folder
 from archive.readers import GONE, RECEIPT
 from archive.records import AppliedRules, CommitRecord, Gone, Receipt, UnreadableRecord
 from archive.register import read_register
-from archive.retention import read_applied, terms_of
+from archive.retention import Term, read_applied, terms_of
 from archive.stores.store import StoreError
 from text.errors import UserError
 from text.times import format_duration, utc_now
@@ -125,7 +125,7 @@ def _of_the_archive(archive: Archive) -> list[AppliedRules]:
 
 def due_of(
     records: Sequence[CommitRecord], applied: Sequence[AppliedRules], now: float
-) -> tuple[list[Due], float | None]:
+) -> tuple[list[Term], float | None]:
     """What of a recording is past its term, in the order in which it goes, and when its next term ends.
 
     Args:
@@ -134,18 +134,12 @@ def due_of(
         now: seconds since the epoch.
 
     Returns:
-        What is due; and the end of the next term, in seconds since the epoch, None if there is no other.
+        The terms that have ended; and the end of the next term, in seconds since the epoch, None if there is no other.
     """
     terms = terms_of(records, applied)
     ended = [term for term in terms if term.ends_at.timestamp() <= now]
     later = [term.ends_at.timestamp() for term in terms if term.ends_at.timestamp() > now]
-    found: list[Due] = []
-    parts: set[str] = set()
-    for term in ended:
-        parts |= {*term.goes}
-        keeps_record = not (term.stays == "hashes" and parts == {"audio", "transcripts"})
-        found.append(Due(tuple(term.goes), keeps_record, term.rule, term.number, term.ends_at, term.why))
-    return found, min(later, default=None)
+    return ended, min(later, default=None)
 
 
 @dataclass(frozen=True)
@@ -202,7 +196,7 @@ class _Asked(NamedTuple):
 
 
 async def ask_anew(
-    runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Due, sealed: Mapping[str, str]
+    runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Term, sealed: Mapping[str, str]
 ) -> None:
     """Ask everything about one recording in the last moment.
 
@@ -225,7 +219,7 @@ async def ask_anew(
 
 
 def last_question(
-    runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Due, sealed: Mapping[str, str]
+    runtime: Runtime, telnyx_clock: TelnyxClock, folder: str, wanted: Term, sealed: Mapping[str, str]
 ) -> Callable[[], None]:
     """What a thread calls just before each change: it asks everything anew, unless its last answers are seconds old.
 
@@ -268,7 +262,7 @@ async def held_by_settings(runtime: Runtime) -> list[str]:
         raise Stopped(f"what other workers hold cannot be read: {error}; run `callvault verify`") from None
 
 
-def _ask(runtime: Runtime, prefix: str, wanted: Due, asked: _Asked, sealed: Mapping[str, str]) -> None:
+def _ask(runtime: Runtime, prefix: str, wanted: Term, asked: _Asked, sealed: Mapping[str, str]) -> None:
     archive = runtime.archive
     folder = read_folder(archive.store, prefix)
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -18,15 +18,16 @@ from typing import NamedTuple
 from archive import kinds, layout
 from archive.access import AccessLine
 from archive.archive import Archive
-from archive.dispose import Done, Due, Locked, NotSealed, dispose, prepare
+from archive.dispose import NotSealed, dispose, prepare
 from archive.proof import Damaged
 from archive.records import ErasedObject, UnreadableRecord, WrongObject
+from archive.retention import Term
 from archive.signatures import SealKeys
 from archive.stores.store import StoreError, StoreRefused
 from process.logs import get_logger
 from text.errors import UserError
 from text.one_line import one_line
-from text.times import utc_now
+from text.times import format_instant, utc_now
 from workers.catalogue.forget import assert_can_forget, forget_disposed
 from workers.damage.damage import report_wrong
 from workers.disposal.days import Candidate, Day, Terms, look_at_day, read_seen, remember, under
@@ -274,39 +275,36 @@ class Disposer:
             report.left.append(Left(recording_id, kept.kind, str(kept)))
         except NotSealed as kept:
             report.left.append(Left(recording_id, "not-sealed", str(kept)))
-        except Locked as locked:
-            report.left.append(Left(recording_id, "locked", str(locked)))
         except (Damaged, UnreadableRecord) as error:
             await self._report_damage(error)
             report.left.append(Left(recording_id, "damaged", f"{error}; run `callvault verify --seals`"))
 
-    async def _go(self, candidate: Candidate, due: Due, day: Day) -> Gone:
+    async def _go(self, candidate: Candidate, due: Term, day: Day) -> Gone:
         runtime, recording_id = self._runtime, layout.recording_id_of(candidate.folder)
         prepared = await runtime.in_thread(prepare, runtime.archive, candidate.folder, due, day.sealed)
         await runtime.in_thread(_refuse_locked, runtime.archive, [*prepared.rows])
+        gone = _gone(recording_id, due, prepared.rows.values())
         if self._is_dry:
-            return _gone(recording_id, due, [*prepared.rows.values()])
+            return gone
         line = await self._lines.begin(recording_id, due)
         ask = last_question(runtime, self._clock, candidate.folder, due, day.sealed)
         work = partial(dispose, ask=ask, keys=self._keys)
         try:
-            done: Done = await runtime.in_thread(work, runtime.archive, prepared, due, self._by)
+            records = await runtime.in_thread(work, runtime.archive, prepared, due, self._by)
         except StoreRefused as error:
             await self._refused(recording_id, line, error)
             raise Stopped(f"the store refuses to delete: {error}") from None
         except Exception as error:
             await self._lines.fail(line, error)
             raise
-        for key, record in done.records.items():
+        for key, record in records.items():
             await runtime.announce(key, record)
         if due is candidate.due[0]:
             await count_disposed(runtime.redis, utc_now().date())
         runtime.history.add("disposed")
-        runtime.history.add("disposed_bytes", sum(one.size for one in done.objects))
-        log.info(
-            "disposed of", recording_id=recording_id, rule=due.rule, rules=due.rules_number, goes=" ".join(due.goes)
-        )
-        return _gone(recording_id, due, done.objects)
+        runtime.history.add("disposed_bytes", gone.size_bytes)
+        log.info("disposed of", recording_id=recording_id, rule=due.rule, rules=due.number, goes=" ".join(due.goes))
+        return gone
 
     async def _refused(self, recording_id: str, line: AccessLine, error: StoreRefused) -> None:
         await self._lines.fail(line, error)
@@ -383,9 +381,9 @@ def _refuse_locked(archive: Archive, keys: Iterable[str]) -> None:
     for key in keys:
         until = archive.store.locked_until(key)
         if until is not None and until > now:
-            raise Locked(key, until)
+            raise Kept("locked", f"{key}: the store locks it until {format_instant(until)}")
 
 
-def _gone(recording_id: str, due: Due, objects: Sequence[ErasedObject]) -> Gone:
+def _gone(recording_id: str, due: Term, objects: Collection[ErasedObject]) -> Gone:
     size = sum(one.size for one in objects)
-    return Gone(recording_id, due.rule, due.rules_number, due.goes, due.keeps_record, len(objects), size)
+    return Gone(recording_id, due.rule, due.number, due.goes, due.stays == "metadata", len(objects), size)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from archive import layout
 from archive.archive import Archive, ArchiveConflict
-from archive.records import AppliedRules
-from archive.retention import PARTS, Part, Term, replaced
+from archive.records import AppliedRules, Part
+from archive.retention import NEVER, PARTS, Term, replaced
 from text.errors import UserError
 from text.times import format_instant
 from workers.retention.file import RulesFile
 from workers.retention.survey import Sum, Surveyed
 
-_NEVER = datetime.max.replace(tzinfo=UTC)
 _OF_ALL_RULES = ("zone", "grace_seconds")
 
 
@@ -126,14 +125,14 @@ def difference(rows: Iterable[Surveyed], grace_over: datetime) -> Difference:
             found.less_stays.add(one, ())
         if over := [part for part in one.parts if after[part] <= grace_over]:
             found.over.add(one, over)
-        first = min((after[part] for part in one.parts), default=_NEVER)
-        if first != _NEVER and (found.first is None or first < found.first):
+        first = min((after[part] for part in one.parts), default=NEVER)
+        if first != NEVER and (found.first is None or first < found.first):
             found.first = first
     return found
 
 
 def _ends(terms: Sequence[Term]) -> dict[Part, datetime]:
-    return {part: next((term.ends_at for term in terms if part in term.goes), _NEVER) for part in PARTS}
+    return {part: next((term.ends_at for term in terms if part in term.goes), NEVER) for part in PARTS}
 
 
 def _takes_all(terms: Sequence[Term]) -> bool:

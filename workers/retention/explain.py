@@ -7,12 +7,12 @@ from datetime import datetime
 
 import msgspec
 
-from archive import layout
+from archive import kinds, layout
 from archive.archive import Archive
 from archive.erasures import read_disposals
 from archive.facts import Fit, facts_of
-from archive.records import AppliedRules, UnreadableRecord
-from archive.retention import PARTS, Part, Term, candidates, part_of, terms_of
+from archive.records import AppliedRules, Part, UnreadableRecord
+from archive.retention import PARTS, Term, candidates, part_of, terms_of
 from text.errors import UserError
 from text.periods import zone_of
 from text.times import format_instant, utc_now
@@ -173,7 +173,7 @@ def _locks(archive: Archive, folder: str, terms: Sequence[Term]) -> list[Lock]:
         stored = archive.store.stat(key)
         if stored is None or stored.locked_until is None:
             continue
-        part = part_of(key)
+        part = part_of(kinds.kind_of(key))
         ends = [term.ends_at for term in terms if part in term.goes or (whole and part is None)]
         is_longer = bool(ends) and stored.locked_until > max(ends)
         found.append(Lock(key, format_instant(stored.locked_until), is_longer))

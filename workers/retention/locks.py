@@ -57,7 +57,8 @@ class RuleLocks:
         Raises:
             StoreError: the rules or the commit record must be read, and the store does not answer.
         """
-        place, part = kinds.place_of(key), part_of(key)
+        place = kinds.place_of(key)
+        part = part_of(place.kind)
         if part is None and place.kind not in _RECORDS:
             return None
         if not (applied := self._fresh()) or (facts := self._facts(place.folder)) is None:

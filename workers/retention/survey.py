@@ -19,8 +19,8 @@ from archive import layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.facts import UNKNOWN, Facts, facts_of, facts_of_recording, fit_of
-from archive.records import AppliedRules, UnreadableRecord
-from archive.retention import PARTS, Part, Term, candidates, terms_of_facts
+from archive.records import AppliedRules, Part, UnreadableRecord
+from archive.retention import PARTS, Term, candidates, terms_of_facts
 from text.periods import zone_of
 from text.times import first_instant
 from workers.catalogue.query import Query
