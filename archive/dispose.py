@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from archive import kinds, layout
 from archive.archive import Archive, ArchiveConflict
-from archive.erasures import disposals_in
+from archive.erasures import read_removal, rule_of
 from archive.folder import Folder, commit_keys, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, hash_object
-from archive.readers import COMMIT_RECORD, DISPOSAL, ERASURE
-from archive.records import ArchivedObject, CommitRecord, Disposal, ErasedObject, Erasure
+from archive.readers import COMMIT_RECORD
+from archive.records import ArchivedObject, CommitRecord, Disposal, ErasedObject, Erasure, Removal
 from archive.retention import Term, part_of
 from archive.stores.store import StoreError
 from text.counts import many
@@ -63,7 +63,7 @@ class Prepared:
 
     folder: Folder
     rows: dict[str, ErasedObject]
-    standing: dict[str, Erasure | Disposal]
+    standing: dict[str, Removal]
 
     @property
     def new(self) -> list[ErasedObject]:
@@ -132,7 +132,7 @@ def dispose(
     by: str,
     keys: SealKeys | None = None,
     ask: Callable[[], None] = lambda: None,
-) -> dict[str, Erasure | Disposal]:
+) -> dict[str, Removal]:
     """Dispose of a recording, or of parts of it; a second run finishes an interrupted one.
 
     Args:
@@ -166,16 +166,12 @@ def dispose(
     return standing
 
 
-def _records_of(archive: Archive, folder: Folder) -> dict[str, Erasure | Disposal]:
+def _records_of(archive: Archive, folder: Folder) -> dict[str, Removal]:
     """The records of erasure and disposal that a folder holds, by key."""
-    disposals = disposals_in(folder.prefix, folder.objects)
-    found: dict[str, Erasure | Disposal] = {key: DISPOSAL.read(archive.read_small(key), key) for key in disposals}
-    if (key := layout.erasure_key(folder.prefix)) in folder.objects:
-        found[key] = ERASURE.read(archive.read_small(key), key)
-    return found
+    return {key: read_removal(archive.read_small(key), key) for key in folder.keys_of(*kinds.REMOVALS)}
 
 
-def _assert_ours(folder: Folder, key: str, record: Erasure | Disposal, sealed: Mapping[str, str]) -> None:
+def _assert_ours(folder: Folder, key: str, record: Removal, sealed: Mapping[str, str]) -> None:
     """Check a record of an earlier run that this one would continue and sign: it names what seals list, and no more than may go.
 
     Raises:
@@ -185,7 +181,7 @@ def _assert_ours(folder: Folder, key: str, record: Erasure | Disposal, sealed: M
         raise Damaged(key, f"names another recording, {record.recording_id}")
     if isinstance(record, Disposal) and key != layout.disposal_key(folder.prefix, record.number):
         raise Damaged(key, f"contains disposal {record.number}")
-    if not isinstance(record.rule, str):
+    if rule_of(record) is None:
         return  # of an erasure that a person asked for, which may come before the seal; no run signs it
     for one in record.objects:
         kind = kinds.kind_of(one.key)
@@ -248,7 +244,7 @@ def _assert_as_sealed(
         raise Damaged(key, f"has SHA-256 {row.sha256}, the record of its disposal says {named[key].sha256}")
 
 
-def _record_of(folder: Folder, due: Term, rows: list[ErasedObject], by: str) -> tuple[str, Erasure | Disposal]:
+def _record_of(folder: Folder, due: Term, rows: list[ErasedObject], by: str) -> tuple[str, Removal]:
     at, ended_at = format_instant(utc_now()), format_instant(due.ends_at)
     if due.stays == "hashes":
         return layout.erasure_key(folder.prefix), Erasure(
@@ -277,7 +273,7 @@ def _record_of(folder: Folder, due: Term, rows: list[ErasedObject], by: str) -> 
     )
 
 
-def _put(archive: Archive, key: str, record: Erasure | Disposal) -> None:
+def _put(archive: Archive, key: str, record: Removal) -> None:
     """Write the record; raises StoreError if another process has just written one under the same key."""
     try:
         archive.put_record(key, record)
@@ -285,9 +281,9 @@ def _put(archive: Archive, key: str, record: Erasure | Disposal) -> None:
         raise StoreError(f"{key}: another process has just written it; the next run looks again") from None
 
 
-def _sign(archive: Archive, records: Mapping[str, Erasure | Disposal], keys: SealKeys) -> None:
+def _sign(archive: Archive, records: Mapping[str, Removal], keys: SealKeys) -> None:
     """Sign the records that rules disposed under; the one of a person is signed by `callvault erase --sign`."""
     for key, record in records.items():
-        signature = f"{key.removesuffix('.json')}.sig"
-        if isinstance(record.rule, str) and archive.store.stat(signature) is None:
+        signature = layout.signature_key(key)
+        if rule_of(record) is not None and archive.store.stat(signature) is None:
             archive.put(signature, keys.sign(archive.read_small(key) or b""), "application/octet-stream")

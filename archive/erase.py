@@ -169,7 +169,7 @@ def sign_erasure(archive: Archive, folder: str, keys: SealKeys) -> Erasure:
 
 def is_signed(archive: Archive, folder: str) -> bool:
     """Whether the erasure record of a folder has a signature."""
-    return archive.store.stat(layout.erasure_signature_key(folder)) is not None
+    return archive.store.stat(layout.signature_key(layout.erasure_key(folder))) is not None
 
 
 def _sealed_hashes(archive: Archive, folder: str) -> dict[str, str]:
@@ -186,7 +186,7 @@ def _sealed_hashes(archive: Archive, folder: str) -> dict[str, str]:
 
 
 def _sign(archive: Archive, folder: str, data: bytes, keys: SealKeys) -> None:
-    key = layout.erasure_signature_key(folder)
+    key = layout.signature_key(layout.erasure_key(folder))
     try:
         archive.put(key, keys.sign(data), "application/octet-stream")
     except ArchiveConflict:

@@ -12,15 +12,14 @@ import hashlib
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from archive import kinds, layout
 from archive.archive import Archive
 from archive.problems import Problem, wrong
-from archive.readers import DISPOSAL, ERASURE, RecordReader
-from archive.records import Disposal, ErasedObject, Erasure, Identity, UnreadableRecord
+from archive.readers import DISPOSAL, ERASURE
+from archive.records import Disposal, ErasedObject, Identity, Removal, UnreadableRecord
 from archive.retention import read_applied
 from archive.seals import lines_of, read_link
 from archive.signers import check_signature
@@ -90,23 +89,20 @@ class Erasures:
             folder: the folder of a recording.
             present: its keys.
         """
-        removed = Removed()
-        if (key := layout.erasure_key(folder)) in present:
-            self._read_record(folder, key, ERASURE, present, removed)
-        for key in disposals_in(folder, present):
-            self._read_record(folder, key, DISPOSAL, present, removed)
-        places = ((key, kinds.kind_of(key)) for key in present if key.endswith(".sig"))
-        for key in [key for key, kind in places if kind in (kinds.ERASURE_SIGNATURE, kinds.DISPOSAL_SIGNATURE)]:
-            if f"{key.removesuffix('.sig')}.json" not in present:
+        removed, erasure = Removed(), layout.erasure_key(folder)
+        records = [*([erasure] if erasure in present else []), *disposals_in(folder, present)]
+        for key in records:
+            self._read_record(folder, key, present, removed)
+        alone = {key for key in present if key.endswith(".sig")}.difference(map(layout.signature_key, records))
+        for key in sorted(alone):
+            if kinds.kind_of(key) in kinds.REMOVAL_SIGNATURES:
                 removed.problems.append(Problem("unknown", key, "a signature without its record"))
         return removed
 
-    def _read_record(
-        self, folder: str, key: str, reader: RecordReader[Any], present: Collection[str], removed: Removed
-    ) -> None:
+    def _read_record(self, folder: str, key: str, present: Collection[str], removed: Removed) -> None:
         data = self._archive.read_small(key) or b""
         try:
-            record: Erasure | Disposal = reader.read(data, key)
+            record = read_removal(data, key)
         except UnreadableRecord as error:
             removed.problems.append(wrong(error))
             return
@@ -118,25 +114,23 @@ class Erasures:
             return
         removed.take(key, folder, record.objects, rule_of(record))
         removed.problems += self._problems_of_rule(key, record)
-        signature = f"{key.removesuffix('.json')}.sig"
-        if signature in present:
+        if (signature := layout.signature_key(key)) in present:
             removed.problems += check_signature(self._archive, "erasure", signature, data, self._trusted)[1]
         elif self._trusted is not None and not self._is_older(key, data):
             what = "it has no signature, though CALLVAULT_SEAL_KEY is set"
             removed.problems.append(Problem("erasure", key, what))
 
-    def _problems_of_rule(self, key: str, record: Erasure | Disposal) -> list[Problem]:
+    def _problems_of_rule(self, key: str, record: Removal) -> list[Problem]:
         """Compare a record with the rules that people applied: the rule must be one of them, and its term over."""
         under = rule_of(record)
         if under is None:
             return []
-        at = record.erased_at if isinstance(record, Erasure) else record.disposed_at
         try:
-            is_early = parse_instant(at) < parse_instant(str(record.ended_at))
+            is_early = parse_instant(record.at) < parse_instant(str(record.ended_at))
         except ValueError:
             return [Problem("damaged", key, "contains a time that cannot be read")]
         if is_early:
-            return [Problem("erasure", key, f"disposed of at {at}, before the term ended at {record.ended_at}")]
+            return [Problem("erasure", key, f"disposed of at {record.at}, before the term ended at {record.ended_at}")]
         rules = self._applied_rules()
         if rules is not None and under.rule not in rules.get(under.rules_number, ()):
             what = f"names the retention rule {under.rule!r} of applied rules {under.rules_number}, which the archive lacks"
@@ -225,9 +219,18 @@ def is_gone_on_record(archive: Archive, folder: str, key: str) -> bool:
     return archive.is_erased(folder) or key in disposed_keys(archive, folder)
 
 
-def rule_of(record: Erasure | Disposal) -> UnderRule | None:
+def read_removal(data: bytes | None, key: str) -> Removal:
+    """Read the record of an erasure or of a disposal, whichever belongs under its key.
+
+    Raises:
+        UnreadableRecord: as `RecordReader.read`.
+    """
+    record: Removal = (ERASURE if kinds.kind_of(key) is kinds.ERASURE else DISPOSAL).read(data, key)
+    return record
+
+
+def rule_of(record: Removal) -> UnderRule | None:
     """The rule under which a record disposed of something; None if a person had it erased."""
     if not isinstance(record.rule, str) or not isinstance(record.rules_number, int):
         return None
-    at = record.erased_at if isinstance(record, Erasure) else record.disposed_at
-    return UnderRule(record.rule, record.rules_number, at[:10])
+    return UnderRule(record.rule, record.rules_number, record.at[:10])

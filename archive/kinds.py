@@ -150,6 +150,8 @@ DISPOSAL = Kind(
     survives_erasure=True,
 )
 DISPOSAL_SIGNATURE = Kind(_FOLDER + "disposed/{number}.sig", "after that record", survives_erasure=True)
+REMOVALS = (ERASURE, DISPOSAL)  # the records of what is gone from a recording's folder
+REMOVAL_SIGNATURES = (ERASURE_SIGNATURE, DISPOSAL_SIGNATURE)
 IN_A_RECORDING = (
     AUDIO,
     COMMIT,

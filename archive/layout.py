@@ -136,11 +136,6 @@ def home_of(folder: str) -> str:
     return re.sub(r"^(recordings/[0-9/]{10}/[^/]+/)versions/[^/]+/$", r"\1", folder)
 
 
-def erasure_signature_key(folder: str) -> str:
-    """The key of the signature of an erasure record."""
-    return f"{folder}erased.sig"
-
-
 def erasure_key(folder: str) -> str:
     """The key of the erasure record of a recording."""
     return f"{folder}erased.json"
@@ -151,9 +146,9 @@ def disposal_key(folder: str, number: int) -> str:
     return f"{folder}disposed/{number:08d}.json"
 
 
-def disposal_signature_key(folder: str, number: int) -> str:
-    """The key of the signature of such a record."""
-    return f"{folder}disposed/{number:08d}.sig"
+def signature_key(record_key: str) -> str:
+    """The key of the signature beside a record, such as `erased.sig` beside `erased.json`."""
+    return f"{record_key.removesuffix('.json')}.sig"
 
 
 def seal_key(sequence: int, suffix: Literal["json", "sha256", "sig", "tsr"] = "json") -> str:

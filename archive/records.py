@@ -514,6 +514,11 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     rules_number: int | msgspec.UnsetType = msgspec.UNSET
     ended_at: str | msgspec.UnsetType = msgspec.UNSET
 
+    @property
+    def at(self) -> str:
+        """When it was erased."""
+        return self.erased_at
+
 
 class ErasedObject(msgspec.Struct, frozen=True):
     """An object that was erased."""
@@ -550,6 +555,11 @@ class Disposal(msgspec.Struct, frozen=True, kw_only=True):
     rules_number: int
     ended_at: str
     disposed_at: str
+
+    @property
+    def at(self) -> str:
+        """When it was disposed of."""
+        return self.disposed_at
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
@@ -600,6 +610,7 @@ class UnreadableRecord(WrongObject):
 
 
 Receipt = EarlierReceipt | DeletionReceipt
+Removal = Erasure | Disposal
 AnyDecision = EarlierDecision | Decision
 Record = (
     CommitRecord

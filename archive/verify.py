@@ -134,9 +134,6 @@ class Verified(msgspec.Struct):
         return self
 
 
-_SAY_WHAT_IS_GONE = (kinds.ERASURE, kinds.ERASURE_SIGNATURE, kinds.DISPOSAL, kinds.DISPOSAL_SIGNATURE)
-
-
 def count_recordings(archive: Archive, since: date | None, until: date | None) -> int:
     """The number of recordings in a span of days, by a listing."""
     return sum(1 for _ in _folders(archive, since, until))
@@ -277,8 +274,8 @@ def _check_readable(checks: Checks, folder: Folder) -> _Found:
     found.removed = checks.erasures.read(folder.prefix, left)
     found.problems += found.removed.problems
     erased, commit_key = found.removed.hashes, layout.commit_key(folder.prefix)
-    found.is_erased = commit_key in erased and commit_key not in {**left, **found.removed.under}
-    for key in [key for key in left if folder.places[key].kind in _SAY_WHAT_IS_GONE]:
+    found.is_erased = commit_key in erased and not (commit_key in left or commit_key in found.removed.under)
+    for key in folder.keys_of(*kinds.REMOVALS, *kinds.REMOVAL_SIGNATURES):
         del left[key]
     committed = set[str]()
     for key in commit_keys(folder.objects):

@@ -40,7 +40,6 @@ _ON_ITS_WAY = timedelta(
 UNSEALED_SLACK = timedelta(
     hours=24
 )  # how much later than CALLVAULT_SEAL_AFTER a day's seal may come: Telnyx may be away
-_SIGNATURES = (kinds.ERASURE_SIGNATURE, kinds.DISPOSAL_SIGNATURE)
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
 
 
@@ -245,10 +244,9 @@ def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], recon
     waiting = {key for key in unlisted if _is_recent(key, bytes_of.get(key, b""), reconciled)}
     records = {key: bytes_of[key] for key in waiting if key in bytes_of}
     waiting |= {key for key in _objects_of_records(prefix, records) if key in unlisted}
-    for key in unlisted:  # a signature is checked, whenever it was made
-        if kinds.kind_of(key) in _SIGNATURES and f"{key.removesuffix('.sig')}.json" in bytes_of:
-            waiting.add(key)
-    return waiting
+    removals = (key for key in bytes_of if kinds.kind_of(key) in kinds.REMOVALS)
+    # A signature is checked, whenever it was made.
+    return waiting.union(set(unlisted).intersection(map(layout.signature_key, removals)))
 
 
 def _is_recent(key: str, data: bytes, reconciled: datetime) -> bool:

@@ -154,7 +154,7 @@ class SmallArchive:
         fields["objects"] = [row for row in rows if row["key"] in keys]
         data = self.write(layout.erasure_key(folder), fields)
         if sign_with is not None:
-            self.write(layout.erasure_signature_key(folder), sign_with.sign(data))
+            self.write(layout.signature_key(layout.erasure_key(folder)), sign_with.sign(data))
         self.remove(*keys)
         return layout.erasure_key(folder)
 
@@ -182,7 +182,7 @@ class SmallArchive:
         fields |= {"ended_at": now, "disposed_at": now} | more
         data = self.write(layout.disposal_key(folder, number), fields)
         if sign_with is not None:
-            self.write(layout.disposal_signature_key(folder, number), sign_with.sign(data))
+            self.write(layout.signature_key(layout.disposal_key(folder, number)), sign_with.sign(data))
         self.remove(*keys)
         return layout.disposal_key(folder, number)
 

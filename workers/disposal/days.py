@@ -17,10 +17,9 @@ from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.dispose import keys_to_go
-from archive.erasures import rule_of
+from archive.erasures import read_removal, rule_of
 from archive.folder import Folder, folders_in
-from archive.readers import DISPOSAL, ERASURE
-from archive.records import AppliedRules, Disposal, Erasure, UnreadableRecord
+from archive.records import AppliedRules, Removal, UnreadableRecord
 from archive.retention import Term
 from archive.seals import Link, lines_of
 from workers.disposal.may_dispose import Standing, due_of
@@ -65,7 +64,7 @@ class Day:
     recordings: int = 0
     candidates: list[Candidate] = field(default_factory=list)
     next_at: float | None = None
-    unsealed: dict[str, Erasure | Disposal] = field(default_factory=dict)
+    unsealed: dict[str, Removal] = field(default_factory=dict)
     unreadable: list[UnreadableRecord] = field(default_factory=list)
     has_gone: bool = False
 
@@ -166,19 +165,16 @@ class _Look:
     has_gone: bool = False
     candidate: Candidate | None = None
     next_at: float | None = None
-    unsealed: dict[str, Erasure | Disposal] = field(default_factory=dict)
+    unsealed: dict[str, Removal] = field(default_factory=dict)
     unreadable: list[UnreadableRecord] = field(default_factory=list)
 
 
 def _look(archive: Archive, folder: Folder, sealed: Mapping[str, str], terms: Terms) -> _Look:
-    found = _Look(folder.has(kinds.COMMIT), folder.has(kinds.ERASURE, kinds.DISPOSAL))
+    found = _Look(folder.has(kinds.COMMIT), folder.has(*kinds.REMOVALS))
     try:
-        for key in folder.keys_of(kinds.ERASURE, kinds.DISPOSAL):
-            if key not in sealed:
-                reader = ERASURE if folder.places[key].kind is kinds.ERASURE else DISPOSAL
-                record: Erasure | Disposal = reader.read(archive.read_small(key), key)
-                if rule_of(record) is not None:
-                    found.unsealed[key] = record
+        for key in folder.keys_of(*kinds.REMOVALS):
+            if key not in sealed and rule_of(record := read_removal(archive.read_small(key), key)) is not None:
+                found.unsealed[key] = record
         record_of_it = archive.commit_record(folder.prefix) if found.is_committed else None
         if record_of_it is None:
             return found
