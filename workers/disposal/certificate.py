@@ -10,15 +10,15 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 import msgspec
 
-from archive import kinds
+from archive import kinds, layout
 from archive.archive import Archive
-from archive.erasures import Erasures, rule_of
+from archive.erasures import Erasures, Removed, UnderRule, read_removal, rule_of
 from archive.folder import Folder, folders_in
-from archive.readers import DISPOSAL, ERASURE
-from archive.records import Disposal, Erasure, UnreadableRecord
+from archive.records import ErasedObject, Erasure, Removal, UnreadableRecord
 from archive.seals import Chain, lines_of
 from text.times import format_instant, parse_instant, utc_now
 
@@ -62,7 +62,7 @@ class Destroyed(msgspec.Struct, frozen=True):
     rules_number: int
     why: str
     by: str
-    objects: list[dict[str, str | int]]
+    objects: list[ErasedObject]
     stays: str
     seal: int | None
 
@@ -147,8 +147,10 @@ def certify(
     made_at = utc_now()
     erasures, found, sealed = Erasures(archive, archive.identity, trusted), _Found([], []), _Sealed(archive, chain)
     for number, folder in enumerate(folders_in(archive.store.list("recordings/")), 1):
-        for key, record, data in _records_of(archive, folder, found, since, until):
-            _take(folder, key, record, data, erasures, sealed, found)
+        if records := [*_records_of(archive, folder, found, since, until)]:
+            removed, listed = erasures.read(folder.prefix, folder.objects), sealed.of(folder.day)
+            for one in records:
+                _take(folder, one, removed, listed, found)
         show(number)
     destroyed = sorted(found.destroyed, key=lambda one: (one.at, one.record))
     last = chain.links[-1] if chain.links else None
@@ -171,65 +173,60 @@ def certify(
     )
 
 
-def _records_of(
-    archive: Archive, folder: Folder, found: _Found, since: date, until: date
-) -> Iterator[tuple[str, Erasure | Disposal, bytes]]:
+class _Record(NamedTuple):
+    """The record of a disposal, with its key, the SHA-256 of its bytes, and its rule."""
+
+    key: str
+    sha256: str
+    record: Removal
+    under: UnderRule
+
+
+def _records_of(archive: Archive, folder: Folder, found: _Found, since: date, until: date) -> Iterator[_Record]:
     """The records of a folder by which a rule disposed of something in the period; one that cannot be read is a problem."""
-    for key in folder.keys_of(kinds.ERASURE, kinds.DISPOSAL):
+    for key in folder.keys_of(*kinds.REMOVALS):
         data = archive.read_small(key) or b""
-        reader = ERASURE if folder.places[key].kind is kinds.ERASURE else DISPOSAL
         try:
-            record: Erasure | Disposal = reader.read(data, key)
-            at = parse_instant(_at(record)).date()
+            record = read_removal(data, key)
+            at = parse_instant(record.at).date()
         except (UnreadableRecord, ValueError) as error:
             found.problems.append(str(error))
             continue
-        if rule_of(record) is not None and since <= at <= until:
-            yield key, record, data
+        if (under := rule_of(record)) is not None and since <= at <= until:
+            yield _Record(key, hashlib.sha256(data).hexdigest(), record, under)
 
 
-def _take(
-    folder: Folder,
-    key: str,
-    record: Erasure | Disposal,
-    data: bytes,
-    erasures: Erasures,
-    sealed: _Sealed,
-    found: _Found,
-) -> None:
+def _take(folder: Folder, one: _Record, removed: Removed, listed: Mapping[str, tuple[str, int]], found: _Found) -> None:
     """Take in one record, unless something is wrong with it: then the certificate names the problem instead."""
-    removed = erasures.read(folder.prefix, folder.objects)
-    own = {key, f"{key.removesuffix('.json')}.sig"}
-    problems = [f"{one.key}: {one.what}" for one in removed.problems if one.key in own]
+    key, record, signature = one.key, one.record, layout.signature_key(one.key)
+    problems = [f"{it.key}: {it.what}" for it in removed.problems if it.key in (key, signature)]
     problems += [
-        f"{one.key}: on record as deleted, and still there" for one in record.objects if one.key in folder.objects
+        f"{it.key}: on record as deleted, and still there" for it in record.objects if it.key in folder.objects
     ]
-    listed = sealed.of(folder.day)
     problems += [
-        f"{key}: names another SHA-256 for {one.key} than its seal does"
-        for one in record.objects
-        if one.key in listed and listed[one.key][0] != one.sha256
+        f"{key}: names another SHA-256 for {it.key} than its seal does"
+        for it in record.objects
+        if it.key in listed and listed[it.key][0] != it.sha256
     ]
     if problems:
         found.problems += problems
         return
-    seal = listed.get(key)
-    sha256 = hashlib.sha256(data).hexdigest()
+    sealed_as, seal = listed.get(key, ("", None))
     found.destroyed.append(
         Destroyed(
             recording_id=record.recording_id,
             record=key,
-            record_sha256=sha256,
-            is_signed=f"{key.removesuffix('.json')}.sig" in folder.objects,
-            at=_at(record),
+            record_sha256=one.sha256,
+            is_signed=signature in folder.objects,
+            at=record.at,
             ended_at=str(record.ended_at),
-            rule=str(record.rule),
-            rules_number=int(record.rules_number) if isinstance(record.rules_number, int) else 0,
+            rule=one.under.rule,
+            rules_number=one.under.rules_number,
             why=record.why,
             by=record.by,
-            objects=[{"key": one.key, "size": one.size, "sha256": one.sha256} for one in record.objects],
+            objects=record.objects,
             stays="hashes" if isinstance(record, Erasure) else "metadata",
-            seal=seal[1] if seal is not None and seal[0] == sha256 else None,
+            seal=seal if sealed_as == one.sha256 else None,
         )
     )
 
@@ -256,12 +253,8 @@ class _Sealed:
         return self._days[day]
 
 
-def _at(record: Erasure | Disposal) -> str:
-    return record.erased_at if isinstance(record, Erasure) else record.disposed_at
-
-
 def _size(one: Destroyed) -> int:
-    return sum(int(row["size"]) for row in one.objects)
+    return sum(row.size for row in one.objects)
 
 
 def _sums(destroyed: list[Destroyed]) -> list[Sum]:

@@ -108,8 +108,8 @@ def _records(paper: FPDF, destroyed: Sequence[Destroyed]) -> None:
         _line(paper, f"record {one.record} ({signed}, {seal}), SHA-256 {one.record_sha256}", size=8, grey=True)
         for row in one.objects:
             named += 1
-            name = str(row["key"]).removeprefix(one.record.rpartition("/")[0].removesuffix("disposed"))
-            _line(paper, f"{name}, {many(int(row['size']), 'byte')}, SHA-256 {row['sha256']}", size=7, grey=True)
+            name = row.key.removeprefix(one.record.rpartition("/")[0].removesuffix("disposed"))
+            _line(paper, f"{name}, {many(row.size, 'byte')}, SHA-256 {row.sha256}", size=7, grey=True)
         paper.ln(1.5)
 
 
