@@ -121,7 +121,7 @@ class Verified(msgspec.Struct):
         gone = Counter(under for key, under in removed.under.items() if key not in present)
         self.disposed_recordings += bool(gone)
         for under, objects in gone.items():
-            found = next((one for one in self.disposed if one.under == under), None)
+            found = next((one for one in reversed(self.disposed) if one.under == under), None)  # mostly one of the last
             if found is None:
                 self.disposed.append(found := Disposed(under))
             found.recordings += 1
