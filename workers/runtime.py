@@ -78,7 +78,7 @@ class Runtime:
     chain: Chain  # as this process last read it; read it through `workers/seals/chain.py`
     sealed: SealedRecordings
     deletion_gate: asyncio.Semaphore
-    locks: RuleLocks
+    locks: RuleLocks | None
     duties_seen: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
     throttle: LogThrottle = field(default_factory=LogThrottle)
 
@@ -246,9 +246,9 @@ def open_runtime(
         chain=Chain(archive),
         sealed=SealedRecordings(archive),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
-        locks=RuleLocks(archive),
+        locks=RuleLocks(archive) if settings.lock_by_rules else None,
     )
-    if settings.lock_by_rules:
+    if made.locks is not None:
         archive.lock_end = made.locks.end_of
     if needs_telnyx:  # fail at the start, not in a job
         _ = made.telnyx, made.downloads

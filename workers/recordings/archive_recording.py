@@ -297,7 +297,8 @@ async def _fetch_and_commit(
     urls = addresses_of(recording) | request.locations
     if not urls:
         raise NotFinished(f"recording {recording.id} has no download address yet")
-    runtime.locks.know(folder, recording)
+    if runtime.locks is not None:
+        runtime.locks.know(folder, recording)
     fetched: dict[str, Fetched[ArchivedObject]] = {}
     for audio_format, url in urls.items():
         with span("fetch and archive", recording_id=recording.id, format=audio_format):
