@@ -205,9 +205,13 @@ def replaced(applied: Sequence[AppliedRules]) -> Iterable[tuple[AppliedRules | N
     before: AppliedRules | None = None
     for rules in applied:
         latest = max(latest, parse_instant(rules.at))  # a clock that went back shortens no grace
-        grace = max(rules.grace_seconds, 0 if before is None else before.grace_seconds)
-        yield before, latest + timedelta(seconds=grace), rules
+        yield before, latest + timedelta(seconds=grace_seconds_of(rules, before)), rules
         before = rules
+
+
+def grace_seconds_of(rules: AppliedRules, before: AppliedRules | None) -> int:
+    """How long shorter periods of some rules wait: the longer grace of them and of the rules that they replace."""
+    return max(rules.grace_seconds, 0 if before is None else before.grace_seconds)
 
 
 def _shown(rules: AppliedRules) -> str:

@@ -14,7 +14,7 @@ import typer
 
 from cli.console import confirmed, open_console, print_json
 from cli.interrupt import Interrupted
-from cli.options import Json, settings_of
+from cli.options import Json, Yes, settings_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -93,7 +93,7 @@ def show_plan(file: File, prune: Prune = False, json: Json = False) -> int:
 def apply_plan(
     file: File,
     prune: Prune = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> int:
     """Change the account to match the file.

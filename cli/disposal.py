@@ -24,6 +24,7 @@ from cli.options import (
     Since,
     Until,
     Why,
+    Yes,
     first_day,
     last_day,
     refuse_reversed,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 _MOST_LINES = 50
 
 
@@ -117,22 +117,21 @@ def approve(why: Why, by: By = None, yes: Yes = False, data: DataFolder = None, 
     from workers.disposal.stop import Stop, read_stop
     from workers.disposal.stop import approve as record_approval
 
-    async def read(runtime: Runtime) -> Stop | None:
-        return await read_stop(runtime.redis)
+    async def work(runtime: Runtime) -> Stop | None:
+        stop = await read_stop(runtime.redis)
+        if stop is None:
+            raise UserError("disposal has not stopped itself; nothing waits for an approval")
+        sys.stderr.write(f"{stop.sentence}, {format_size(stop.size_bytes)}\n")
+        if not yes and not confirmed("Approve that all of it goes, for good?", err=json):
+            return None
+        async with logged_change(runtime, "approve-disposal", why=why, by=by, about=stop.id):
+            await runtime.in_thread(record_approval, runtime.archive, stop, why, by or user_name())
+        return stop
 
-    stop = _run(data, read)
+    stop = _run(data, work)
     if stop is None:
-        raise UserError("disposal has not stopped itself; nothing waits for an approval")
-    sys.stderr.write(f"{stop.sentence}, {format_size(stop.size_bytes)}\n")
-    if not yes and not confirmed("Approve that all of it goes, for good?", err=json):
         sys.stderr.write("callvault: nothing was approved\n")
         return 1
-
-    async def work(runtime: Runtime) -> Stop:
-        async with logged_change(runtime, "approve-disposal", why=why, by=by, about=stop.id):
-            return await runtime.in_thread(record_approval, runtime.archive, stop, why, by or user_name())
-
-    _run(data, work)
     if json:
         print_json(msgspec.to_builtins(stop) | {"why": why, "by": by or user_name()})
     else:
@@ -148,19 +147,14 @@ def _as_json(report: Report, *, dry_run: bool) -> dict[str, object]:
 
 
 def _write(report: Report, *, dry_run: bool) -> None:
-    verb = "would go" if dry_run else "gone"
-    for one in report.gone[:_MOST_LINES]:
+    verb, gone, stay = "would go" if dry_run else "gone", report.gone[:_MOST_LINES], report.left[:_MOST_LINES]
+    for one in gone:
         stays = "commit record stays" if one.keeps_record else "only hashes stay"
         rule = f"rule {one.rule} of applied rules {one.rules_number}"
         sys.stdout.write(f"{verb}  {one.recording_id}  {' and '.join(one.goes)}; {stays} ({rule})\n")
-    for left in report.left[:_MOST_LINES]:
+    for left in stay:
         sys.stdout.write(f"stays  {left.recording_id}  {left.why}\n")
-    if (
-        more := len(report.gone)
-        + len(report.left)
-        - min(len(report.gone), _MOST_LINES)
-        - min(len(report.left), _MOST_LINES)
-    ) > 0:
+    if more := len(report.gone) + len(report.left) - len(gone) - len(stay):
         sys.stdout.write(f"and {many(more, 'more line', 'more lines')}; --json shows all\n")
     if report.stop is not None:
         sys.stdout.write(f"disposal has stopped itself: {report.stop.sentence}\n")

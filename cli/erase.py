@@ -11,7 +11,7 @@ import typer
 from archive import layout
 from cli.console import confirmed, print_json
 from cli.interrupt import stands
-from cli.options import By, DataFolder, Json, service_of, settings_of
+from cli.options import By, DataFolder, Json, Yes, service_of, settings_of
 from text.counts import many
 from text.errors import UsedWrongly
 
@@ -30,7 +30,7 @@ def command(
         ),
     ] = None,
     by: By = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     sign: Annotated[bool, typer.Option("--sign", help="Erase nothing; sign the record of an earlier erasure.")] = False,
     data: DataFolder = None,
     json: Json = False,

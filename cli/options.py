@@ -48,6 +48,7 @@ Words = Annotated[
     ),
 ]
 By = Annotated[str | None, typer.Option(metavar="NAME", help="Who decides. [default: your user name]")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="Reason; the archive records it.")]
 WhyRead = Annotated[
     str | None,

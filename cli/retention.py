@@ -17,7 +17,7 @@ import typer
 from cli.console import confirmed, print_json, warn_of
 from cli.disposal import approve, certificate, dispose
 from cli.interrupt import stands
-from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
+from cli.options import By, DataFolder, Json, RecordingId, Yes, service_of, settings_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -130,7 +130,7 @@ def explain(recording_id: RecordingId, data: DataFolder = None, json: Json = Fal
 def apply_rules(
     file: File = None,
     by: By = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     data: DataFolder = None,
     json: Json = False,
 ) -> int:
@@ -151,16 +151,17 @@ def apply_rules(
 async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, yes: bool, as_json: bool) -> int:
     from redis.exceptions import RedisError
 
+    from archive.retention import grace_seconds_of
     from cli.accessed import logged_change
-    from cli.retention_text import difference_as_json, grace_seconds_of, write_changes
+    from cli.retention_text import difference_as_json, write_changes
     from workers.engine.clocks import MOST_APART_SECONDS, seconds_apart
     from workers.retention.apply import as_applied, changes, put_applied
     from workers.retention.watch import why_missing
     from workers.runtime import runtime_at
 
     in_force = await asyncio.to_thread(_of_archive, settings)
-    if wanted.is_applied(in_force):
-        last = in_force[-1]
+    last = in_force[-1] if in_force else None
+    if last is not None and wanted.is_applied(in_force):
         if as_json:
             print_json({"is_new": False, "number": last.number, "changes": []})
         else:
@@ -171,10 +172,10 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
     if as_json and not yes:
         raise UsedWrongly("--yes: missing; --json asks nobody, and the rules of the file are not in force")
     new = as_applied(wanted, in_force, by, utc_now())
-    changed = changes(in_force[-1] if in_force else None, new)
+    changed = changes(last, new)
     found = await asyncio.to_thread(_difference, settings, in_force, new)
     if not as_json:
-        write_changes(changed, found, new, in_force)
+        write_changes(changed, found, new, last)
     if not yes and not confirmed("Apply these rules?"):
         sys.stdout.write("nothing was applied\n")
         return 1
@@ -195,7 +196,7 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
             {"is_new": True, "number": new.number, "by": new.by, "at": new.at} | difference_as_json(changed, found)
         )
     else:
-        grace = grace_seconds_of(new, in_force)
+        grace = grace_seconds_of(new, last)
         counts = f"longer periods count now, shorter ones after {format_duration(grace)}" if grace else "they count now"
         sys.stdout.write(f"applied as rules {new.number}; {counts}\n")
     return 0

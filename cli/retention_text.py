@@ -11,6 +11,7 @@ import msgspec
 
 from archive.prices import Prices
 from archive.records import AppliedRules
+from archive.retention import grace_seconds_of
 from cli.console import bold, in_columns
 from text.counts import many
 from text.money import format_money
@@ -25,21 +26,6 @@ from workers.retention.survey import Plan, Sum
 
 _WHAT = {("audio",): "audio", ("transcripts",): "transcripts", ("audio", "transcripts"): "audio, transcripts"}
 _LEAVES = {"metadata": "metadata", "hashes": "hashes only"}
-
-
-def grace_of(rules: AppliedRules) -> str:
-    """The grace of rules, as a person writes it."""
-    return format_duration(rules.grace_seconds) or "0s"
-
-
-def grace_seconds_of(new: AppliedRules, before: Sequence[AppliedRules]) -> int:
-    """How long shorter periods of new rules wait: the longer grace of them and of the rules that they replace.
-
-    Args:
-        new: the rules to apply.
-        before: the rules that were applied before, the last ones last.
-    """
-    return max(new.grace_seconds, before[-1].grace_seconds if before else 0)
 
 
 class Rate(NamedTuple):
@@ -107,7 +93,9 @@ def write_plan(plan: Plan, planned: Sequence[AppliedRules], rate: Rate, *, is_in
     rules = planned[-1]
     since = f"in force as rules {rules.number}, applied by {printable(rules.by)} at {rules.at[:19]}Z"
     state = since if is_in_force else "NOT in force; run `callvault retention apply`"
-    _line(f"{many(len(rules.rules), 'rule')}, {state}. Zone {rules.zone}, grace {grace_of(rules)}.")
+    _line(
+        f"{many(len(rules.rules), 'rule')}, {state}. Zone {rules.zone}, grace {format_duration(rules.grace_seconds)}."
+    )
     if plan.lines:
         _line("")
         head = ("end", "rule", "goes", "stays", "recordings", "audio", "on hold")
@@ -148,21 +136,19 @@ def _rows(plan: Plan, rate: Rate) -> Iterable[tuple[str, ...]]:
 
 
 def write_source(looked_at: int, read: int, as_of: str | None) -> None:
-    """Print from what a plan or a difference was made."""
+    """Print from what a plan was made."""
     records = f", and {many(read, 'commit record')}" if read else ""
     at = "" if as_of is None else f" as of {as_of[:19]}Z"
     _line(f"from the catalogue{at}: {many(looked_at, 'recording')}{records}")
 
 
-def write_changes(
-    changed: Sequence[Change], found: Difference, new: AppliedRules, before: Sequence[AppliedRules]
-) -> None:
+def write_changes(changed: Sequence[Change], found: Difference, new: AppliedRules, before: AppliedRules | None) -> None:
     """Print what other rules change, for the person who is asked."""
     for one in changed:
         mark = "+" if one.before is None else "-" if one.after is None else "~"
         shown = [_value(one.name, value) for value in (one.before, one.after) if value is not None]
         _line(f"{mark} {one.name.removesuffix('_seconds')}: {' -> '.join(shown)}")
-    if not before:
+    if before is None:
         _line("These are the first rules: until now, everything is kept for ever.")
     _line(f"goes earlier: {_amount(found.earlier)}")
     _line(f"goes later, or stays for ever: {_amount(found.later)}")
@@ -177,7 +163,7 @@ def write_changes(
 
 def _value(name: str, value: Any) -> str:
     if not isinstance(value, dict):
-        return format_duration(value) or "0s" if name == "grace_seconds" else str(value)
+        return format_duration(value) if name == "grace_seconds" else str(value)
     shown = {name: one for name, one in value.items() if name != "name"}
     return " ".join(
         f"{name}={','.join(map(str, one)) if isinstance(one, list | tuple) else one}" for name, one in shown.items()

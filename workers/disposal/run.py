@@ -20,7 +20,7 @@ from archive.access import AccessLine
 from archive.archive import Archive
 from archive.dispose import NotSealed, dispose, prepare
 from archive.proof import Damaged
-from archive.records import ErasedObject, UnreadableRecord, WrongObject
+from archive.records import ErasedObject, UnreadableRecord
 from archive.retention import Term
 from archive.signatures import SealKeys
 from archive.stores.store import StoreError, StoreRefused
@@ -198,7 +198,7 @@ class Disposer:
     async def _dispose_of_day(self, pending: _Pending, terms: Terms, report: Report) -> None:
         runtime, day = self._runtime, await self._look_at(pending.day, terms)
         if not self._is_dry:
-            await runtime.in_thread(assert_can_forget_rows, runtime.archive, day.day)
+            await runtime.in_thread(_assert_can_forget_rows, runtime.archive, day.day)
             await runtime.redis.hdel(DISPOSAL_DAYS, day.day.isoformat())
             for key, record in day.unsealed.items():  # an interrupted run may not have announced them
                 await runtime.announce(key, record)
@@ -276,7 +276,8 @@ class Disposer:
         except NotSealed as kept:
             report.left.append(Left(recording_id, "not-sealed", str(kept)))
         except (Damaged, UnreadableRecord) as error:
-            await self._report_damage(error)
+            if not self._is_dry:
+                await report_wrong(self._runtime.redis, error, "disposal")
             report.left.append(Left(recording_id, "damaged", f"{error}; run `callvault verify --seals`"))
 
     async def _go(self, candidate: Candidate, due: Term, day: Day) -> Gone:
@@ -356,12 +357,8 @@ class Disposer:
         self._next = at + 3600 / self._runtime.settings.dispose_per_hour
         await asyncio.sleep(at - now)
 
-    async def _report_damage(self, error: WrongObject) -> None:
-        if not self._is_dry:
-            await report_wrong(self._runtime.redis, error, "disposal")
 
-
-def assert_can_forget_rows(archive: Archive, day: date) -> None:
+def _assert_can_forget_rows(archive: Archive, day: date) -> None:
     """Check that the rows of a day can be rewritten; blocks.
 
     Raises:

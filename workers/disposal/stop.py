@@ -19,7 +19,6 @@ from archive.archive import Archive
 from archive.decisions import decisions_about, is_approved, new_id, put_decision
 from archive.records import Decision
 from text.counts import many
-from text.errors import UserError
 from text.times import format_instant, utc_now
 from workers.keys import DISPOSAL_STOPPED, DISPOSED_TODAY
 from workers.queue.script import AsyncRedis, write_when_full
@@ -132,9 +131,12 @@ async def why_stopped(runtime: Runtime, would_go: Counted, *, is_dry: bool = Fal
         if known is not None and not is_dry:
             await redis.delete(DISPOSAL_STOPPED)
         return None
-    is_known = known is not None and gone + would_go.recordings <= known.gone + known.recordings
-    is_known = is_known and known is not None and would_go.until <= known.until
-    if known is not None and is_known and known.rules_number == would_go.rules_number:
+    if (
+        known is not None
+        and known.rules_number == would_go.rules_number
+        and would_go.until <= known.until
+        and gone + would_go.recordings <= known.gone + known.recordings
+    ):
         if not await runtime.in_thread(is_stop_approved, runtime.archive, known):
             return known
         if not is_dry:
@@ -179,15 +181,12 @@ def is_stop_approved(archive: Archive, stop: Stop) -> bool:
     return is_approved(decisions_about(archive, "everything"), [_finding(stop)])
 
 
-def approve(archive: Archive, stop: Stop | None, why: str, by: str) -> Stop:
+def approve(archive: Archive, stop: Stop, why: str, by: str) -> None:
     """Record that a person approved what the stop names; blocks.
 
     Raises:
-        UserError: nothing waits for an approval.
         StoreError: the store did not take it.
     """
-    if stop is None:
-        raise UserError("disposal has not stopped itself; nothing waits for an approval")
     at = format_instant(utc_now())
     findings = [_finding(stop)]
     put_decision(
@@ -196,7 +195,6 @@ def approve(archive: Archive, stop: Stop | None, why: str, by: str) -> Stop:
             id=new_id(), decision="approve", scope="everything", subject="", why=why, by=by, at=at, findings=findings
         ),
     )
-    return stop
 
 
 def _finding(stop: Stop) -> str:
