@@ -185,6 +185,7 @@ def show_case(
     from workers.catalogue.in_cases import count_case
     from workers.catalogue.inventory import described
     from workers.catalogue.query import Query
+    from workers.catalogue.reach import EVERYTHING
     from workers.catalogue.search import search_all
     from workers.deletion.cases import find_case
 
@@ -194,7 +195,7 @@ def show_case(
         up_to_date(settings, catalogue, archive)
         counts = count_case(catalogue.path, case)
         most = _SHOWN if limit is None else limit or None
-        hits = list(itertools.islice(search_all(catalogue.path, Query(case=case.id)), most))
+        hits = list(itertools.islice(search_all(catalogue.path, Query(case=case.id), EVERYTHING), most))
         if hits:
             log_reading(settings, archive, "find", query=f"case:{case.id}", found=counts.recordings + counts.erased)
     if json:

@@ -22,6 +22,7 @@ from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
 from workers.catalogue.lookup import day_at_telnyx, first_day, take_from_archive
 from workers.catalogue.query import Query
+from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.search import Hit, search
 from workers.catalogue.search import ids_beginning as search_ids
 from workers.queue.connect import connect_receiver
@@ -158,7 +159,7 @@ def searched(settings: Settings, catalogue: Catalogue, archive: Archive, query: 
     Raises:
         StoreError: the catalogue must be rebuilt, and the archive does not answer.
     """
-    return _read(settings, catalogue, archive, lambda: search(catalogue.path, query, 1))
+    return _read(settings, catalogue, archive, lambda: search(catalogue.path, query, EVERYTHING, 1))
 
 
 def ids_beginning(settings: Settings, catalogue: Catalogue, archive: Archive, beginning: str, most: int) -> list[str]:

@@ -18,6 +18,7 @@ from text.times import first_instant, format_column, format_duration
 from workers.catalogue.words import pieces
 
 if TYPE_CHECKING:
+    from workers.catalogue.reach import EVERYTHING
     from workers.catalogue.search import Hit
 
 _HEAD = ("from", "to", "length", "state", "seal", "recording")
@@ -124,8 +125,10 @@ def command(
             first = searched(settings, catalogue, archive, wanted)
         if first:
             asked = " ".join(filter(None, (box, write_box({n: v for n, v in options.items() if v is not None}))))
-            log_reading(settings, archive, "find", query=asked, found=count(catalogue.path, wanted), why=why)
-        hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted), most) if first else ()
+            log_reading(
+                settings, archive, "find", query=asked, found=count(catalogue.path, wanted, EVERYTHING), why=why
+            )
+        hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted, EVERYTHING), most) if first else ()
         if json:
             for hit in hits:
                 print_json(described(hit))
@@ -134,7 +137,7 @@ def command(
         else:
             shown = list(hits)
             write_table(shown, zone)
-            sys.stdout.write(f"{_count_line(len(shown), most, lambda: count(catalogue.path, wanted))}\n")
+            sys.stdout.write(f"{_count_line(len(shown), most, lambda: count(catalogue.path, wanted, EVERYTHING))}\n")
     return 0
 
 

@@ -28,6 +28,7 @@ from service.ops.sharing import Share, read_share
 from service.ops.view import View
 from text.errors import UserError
 from workers.access.log import NotWritten
+from workers.catalogue.reach import EVERYTHING
 
 log = get_logger()
 
@@ -45,7 +46,7 @@ async def _file(ops: Ops, request: Request, share: Share) -> Response:
 
 
 async def _inventory(ops: Ops, request: Request, share: Share) -> Response:
-    return await inventory_of(ops, View(ops), share.day, has_numbers=False)
+    return await inventory_of(ops, View(ops, EVERYTHING), share.day, has_numbers=False)
 
 
 class _Guest:

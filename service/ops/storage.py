@@ -22,6 +22,7 @@ from service.ops.parts import Ops
 from service.ops.person import Refused
 from service.ops.view import View, view_of
 from text.times import format_instant
+from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.search import Hit
 
 log = get_logger()
@@ -91,7 +92,7 @@ async def restore(ops: Ops, form: dict[str, str]) -> str:
         StoreError: the archive cannot be read now.
     """
     wish = _wish(form)
-    hit = await View(ops).find(form["id"])  # the door has checked the scope
+    hit = await View(ops, EVERYTHING).find(form["id"])  # the door has checked the scope
     return (await _restore(ops, hit, form["id"], wish)).note
 
 

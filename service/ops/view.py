@@ -27,7 +27,7 @@ from workers.catalogue import search as catalogue
 from workers.catalogue.in_cases import CaseCounts, count_case
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import BadQuery, Query
-from workers.catalogue.reach import EVERYTHING, Reach
+from workers.catalogue.reach import Reach
 from workers.catalogue.rows import Row, row_of_commit
 from workers.catalogue.search import Chosen, Hit
 
@@ -52,7 +52,7 @@ class View:
         reach: of the grants of the person that count.
     """
 
-    def __init__(self, ops: Ops, reach: Reach = EVERYTHING) -> None:
+    def __init__(self, ops: Ops, reach: Reach) -> None:
         self._ops = ops
         self.reach = replace(reach, whole_numbers=ops.settings.ops_mask_numbers or reach.masks_some)
 
@@ -89,9 +89,7 @@ class View:
             place = known[after].place if after in known else ""
         if place is not None and not re.fullmatch(r"[0-9TZ:.+-]*~\d{1,18}", place):
             raise UserError("after: not a value that a previous page returned")
-        found = await self._ops.catalogue.ask(
-            lambda path: catalogue.search(path, query, limit, place, reach=self.reach)
-        )
+        found = await self._ops.catalogue.ask(lambda path: catalogue.search(path, query, self.reach, limit, place))
         return [self._shown(hit) for hit in found]
 
     async def count(self, query: Query) -> int:

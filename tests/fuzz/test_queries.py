@@ -20,6 +20,7 @@ from text.errors import UserError
 from text.times import parse_day, parse_duration, parse_instant, parse_span
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import FIELDS, read_box, read_query
+from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.search import search
 from workers.catalogue.words import BadWords, indexed, marked, words_query
 
@@ -47,7 +48,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @example(words={"min_duration": "99999999999999999999d"})
 def test_a_query_finds_or_is_refused_in_one_line(words: dict[str, str], catalogue: Path) -> None:
     try:
-        search(catalogue, read_query(words))
+        search(catalogue, read_query(words), EVERYTHING)
     except UserError as error:
         assert "\n" not in str(error)
 
@@ -55,7 +56,7 @@ def test_a_query_finds_or_is_refused_in_one_line(words: dict[str, str], catalogu
 @given(typed=st.one_of(texts, SYNTAX))
 def test_any_typed_search_finds_or_is_refused_in_one_line(typed: str, catalogue: Path) -> None:
     with suppress(UserError):
-        search(catalogue, read_query(read_box(typed)))
+        search(catalogue, read_query(read_box(typed)), EVERYTHING)
 
 
 @given(

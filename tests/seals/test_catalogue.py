@@ -28,6 +28,7 @@ from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.file import CatalogueBusy
 from workers.catalogue.inventory import csv_lines
 from workers.catalogue.query import BadQuery, Query, read_box, read_query, write_box
+from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, count, ids_beginning, search, search_ids
 
@@ -444,6 +445,8 @@ def test_a_data_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
     with catalogue.filling(), catalogue.writing():
         catalogue.put_rows([Row(recording_id="r1", day="2026-11-25", key="k")])
     catalogue.close()
-    assert [hit.row.recording_id for hit in search(catalogue.path, Query())] == ["r1"]
-    assert count(catalogue.path, Query()) == 1 and [*search_ids(catalogue.path, ["r1"])] == ["r1"]
+    assert [hit.row.recording_id for hit in search(catalogue.path, Query(), EVERYTHING)] == ["r1"]
+    assert count(catalogue.path, Query(), EVERYTHING) == 1 and [*search_ids(catalogue.path, ["r1"], EVERYTHING)] == [
+        "r1"
+    ]
     assert ids_beginning(catalogue.path, "r", 2) == ["r1"]

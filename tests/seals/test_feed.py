@@ -27,6 +27,7 @@ from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import bring_up_to_date, catch_up, read_archive
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.query import Query
+from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.rows import Row, row_of
 from workers.catalogue.search import Hit, search
 from workers.queue import change_feed as written
@@ -82,7 +83,7 @@ def seal(archive: Archive, day: date, *, with_rows: bool) -> Link:
 
 
 def found(catalogue: Catalogue) -> dict[str, int | None]:
-    return {hit.row.recording_id: hit.row.seal for hit in search(catalogue.path, Query())}
+    return {hit.row.recording_id: hit.row.seal for hit in search(catalogue.path, Query(), EVERYTHING)}
 
 
 async def test_entries_trimmed_from_the_change_feed_are_read_from_the_archive(
@@ -182,7 +183,7 @@ def test_stray_objects_in_the_register_of_damage_are_ignored(archive: Archive, c
         archive.put(name, data, "text/plain")
     for everything in (True, False):
         read_archive(catalogue, archive, everything=everything)
-        (hit,) = search(catalogue.path, Query())
+        (hit,) = search(catalogue.path, Query(), EVERYTHING)
         assert hit.state == "damaged"
 
 
@@ -195,9 +196,9 @@ def test_an_erased_recording_does_not_come_back(archive: Archive, catalogue: Cat
         catalogue.apply(f"{folder}erased.json", erased)
         catalogue.apply(key, data)
         catalogue.apply(f"{folder}transcriptions/t.json", content)
-    (hit,) = search(catalogue.path, Query(id="gone"))
+    (hit,) = search(catalogue.path, Query(id="gone"), EVERYTHING)
     assert (hit.state, hit.row.from_number) == ("erased", None)
-    assert search(catalogue.path, Query(text="secret")) == []
+    assert search(catalogue.path, Query(text="secret"), EVERYTHING) == []
 
 
 def test_a_table_holds_nothing_that_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:

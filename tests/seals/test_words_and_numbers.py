@@ -12,6 +12,7 @@ import pytest
 from text.numbers import BadNumber, address_of, digits_of, wanted_number
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
+from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.rows import Row
 from workers.catalogue.search import search
 from workers.catalogue.words import BadWords, marked, words_query
@@ -123,7 +124,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_words_are_found_in_every_script(typed: str, names: str, spoken: Path) -> None:
-    hits = search(spoken, Query(text=typed))
+    hits = search(spoken, Query(text=typed), EVERYTHING)
     assert {hit.row.recording_id for hit in hits} == set(names.split())
     for hit in hits:
         assert hit.words is not None and "\x02" in hit.words, "and they are marked"
@@ -221,7 +222,7 @@ def parties(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_number(path: Path, typed: str) -> set[str]:
-    return {str(hit.row.from_number) for hit in search(path, Query(number=typed))}
+    return {str(hit.row.from_number) for hit in search(path, Query(number=typed), EVERYTHING)}
 
 
 @pytest.mark.parametrize("typed", [*FORMS, "555 123 4567", "(555) 123-4567", "1 555 123-4567", "+1 555/123-4567"])
@@ -254,7 +255,7 @@ def test_digits_within_a_number_are_found_also_where_others_end_in_them(tmp_path
     with catalogue.writing():
         catalogue.put_rows(Row(recording_id=number, day="2026-11-25", key="k", to_number=number) for number in numbers)
     catalogue.close()
-    assert {h.row.recording_id for h in search(catalogue.path, Query(number="3125550"))} == set(numbers)
+    assert {h.row.recording_id for h in search(catalogue.path, Query(number="3125550"), EVERYTHING)} == set(numbers)
 
 
 @pytest.mark.parametrize(
@@ -287,8 +288,8 @@ def test_a_page_is_full_although_a_call_contains_the_words_twice(tmp_path: Path)
             for n in range(10)
         )
     catalogue.close()
-    first = search(catalogue.path, Query(text="refund"), 5)
-    rest = search(catalogue.path, Query(text="refund"), 50, first[-1].place)
+    first = search(catalogue.path, Query(text="refund"), EVERYTHING, 5)
+    rest = search(catalogue.path, Query(text="refund"), EVERYTHING, 50, first[-1].place)
     assert [h.row.recording_id for h in [*first, *rest]] == [f"r{n}" for n in range(9, -1, -1)]
 
 

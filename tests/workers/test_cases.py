@@ -26,6 +26,7 @@ from archive.stores.store import open_store
 from lab.stores import make_archive
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import BadQuery, Query
+from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.rows import row_of_commit
 from workers.catalogue.search import count, search, search_ids
 
@@ -148,24 +149,26 @@ def test_the_catalogue_shows_each_recording_as_held_by_the_cases_that_its_commit
         catalogue.put_cases(cases)
         held = {id_ for id_, one in records.items() if why_held_by_cases(cases, one)}
         of_first = {id_ for id_, one in records.items() if why_held_by_cases(cases[:1], one)}
-        assert {hit.row.recording_id for hit in search(catalogue.path, Query(state="held"))} == held
+        assert {hit.row.recording_id for hit in search(catalogue.path, Query(state="held"), EVERYTHING)} == held
         assert {
-            hit.row.recording_id for hit in search(catalogue.path, Query(state="archived"))
+            hit.row.recording_id for hit in search(catalogue.path, Query(state="archived"), EVERYTHING)
         } == records.keys() - held
-        assert count(catalogue.path, Query(state="held")) == len(held)
-        found = search(catalogue.path, Query(case="c1"))
-        assert {hit.row.recording_id for hit in found} == of_first and count(catalogue.path, Query(case="c1")) == len(
-            found
-        )
+        assert count(catalogue.path, Query(state="held"), EVERYTHING) == len(held)
+        found = search(catalogue.path, Query(case="c1"), EVERYTHING)
+        assert {hit.row.recording_id for hit in found} == of_first and count(
+            catalogue.path, Query(case="c1"), EVERYTHING
+        ) == len(found)
         assert all("c1" in hit.cases and hit.state == "held" for hit in found)
-        assert {id_ for id_, hit in search_ids(catalogue.path, list(records)).items() if hit.cases} == held
+        assert {id_ for id_, hit in search_ids(catalogue.path, list(records), EVERYTHING).items() if hit.cases} == held
     catalogue.put_cases(
         [Case(id="c1", name="", query=CaseQuery(), number=2, is_open=False, closed_at="2026-11-25T11:00Z")]
     )
-    assert not search(catalogue.path, Query(state="held"))
-    assert not search(catalogue.path, Query(case="c1")), "what was archived after it was closed was never held by it"
+    assert not search(catalogue.path, Query(state="held"), EVERYTHING)
+    assert not search(catalogue.path, Query(case="c1"), EVERYTHING), (
+        "what was archived after it was closed was never held by it"
+    )
     with pytest.raises(BadQuery, match="no case c2"):
-        search(catalogue.path, Query(case="c2"))
+        search(catalogue.path, Query(case="c2"), EVERYTHING)
     catalogue.close()
 
 
@@ -174,8 +177,8 @@ def test_many_open_cases_are_searched_together(tmp_path: Path) -> None:
     with catalogue.writing():
         catalogue.put_rows([row_of_commit("r-1", DAY.isoformat(), record_of(CALL))])
     catalogue.put_cases([case(f"c{n}", number=f"+4930{n:07}", connection="7") for n in range(1_000)])
-    assert [hit.state for hit in search(catalogue.path, Query())] == ["archived"]
-    assert search(catalogue.path, Query(state="held")) == []
+    assert [hit.state for hit in search(catalogue.path, Query(), EVERYTHING)] == ["archived"]
+    assert search(catalogue.path, Query(state="held"), EVERYTHING) == []
     catalogue.close()
 
 

@@ -88,14 +88,14 @@ def test_a_search_finds_what_the_record_of_each_recording_says(
     monkeypatch.setattr("workers.catalogue.search._FEW", few)
     reach = REACHES[name]
     expected = {row.recording_id for row in ROWS if reach.covers(row)}
-    assert {hit.row.recording_id for hit in search(path, Query(), 1000, reach=reach)} == expected
+    assert {hit.row.recording_id for hit in search(path, Query(), reach, 1000)} == expected
     assert {hit.row.recording_id for hit in search_all(path, Query(), reach)} == expected
     assert count(path, Query(), reach) == len(expected)
     ids = [*(row.recording_id for row in ROWS), "r-erased", "r-uncommitted"]
     assert search_ids(path, ids, reach).keys() == expected
     for wanted in (Query(number="+4930"), Query(connection="1"), Query(state="archived"), Query(id="r-erased")):
-        of_all = {hit.row.recording_id for hit in search(path, wanted, 1000)}
-        assert {hit.row.recording_id for hit in search(path, wanted, 1000, reach=reach)} == of_all & expected
+        of_all = {hit.row.recording_id for hit in search(path, wanted, EVERYTHING, 1000)}
+        assert {hit.row.recording_id for hit in search(path, wanted, reach, 1000)} == of_all & expected
         assert count(path, wanted, reach) == len(of_all & expected)
 
 

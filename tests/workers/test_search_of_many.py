@@ -14,7 +14,7 @@ from config.scopes import Grant, Scope
 from text.times import format_instant
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query, read_query
-from workers.catalogue.reach import Reach
+from workers.catalogue.reach import EVERYTHING, Reach
 from workers.catalogue.rows import Row
 from workers.catalogue.search import count, search
 
@@ -107,8 +107,8 @@ def test_a_search_for_few_among_many_looks_at_few(name: str, many: Path, steps: 
     wanted = {f"r{n}" for n in range(_OLD) if any(_is(n, kind) for kind in kinds)}
     if name == "kept, of a connection":
         wanted = {f"r{n}" for n in range(_OLD) if _is(n, "kept") and n % 3 == 0}
-    assert {hit.row.recording_id for hit in search(many, query)} == wanted
-    assert count(many, query) == len(wanted)
+    assert {hit.row.recording_id for hit in search(many, query, EVERYTHING)} == wanted
+    assert count(many, query, EVERYTHING) == len(wanted)
     assert steps() < 50, f"{steps()} thousand instructions"
 
 
@@ -125,14 +125,14 @@ def test_a_scope_of_few_among_many_looks_at_few(
     scope: Scope, count_of: int, many: Path, steps: Callable[[], int]
 ) -> None:
     reach = Reach((Grant("listener", scope),))
-    assert len(search(many, Query(), 51, reach=reach)) == count(many, Query(), reach) == count_of
+    assert len(search(many, Query(), reach, 51)) == count(many, Query(), reach) == count_of
     assert steps() < 50, f"{steps()} thousand instructions"
 
 
 def test_a_page_of_a_scope_of_many_looks_no_further_than_it_shows(many: Path, steps: Callable[[], int]) -> None:
     for scope in (Scope(("c1", "c2")), Scope(numbers=("+4930", "+4931"))):
         before = steps()
-        assert len(search(many, Query(), 51, reach=Reach((Grant("listener", scope),)))) == 51
+        assert len(search(many, Query(), Reach((Grant("listener", scope),)), 51)) == 51
         assert steps() - before < 300, f"{steps() - before} thousand instructions for {scope}"
 
 
@@ -140,13 +140,13 @@ def test_a_page_of_a_scope_of_many_looks_no_further_than_it_shows(many: Path, st
 def test_a_page_and_its_count_of_a_state_look_no_further_than_they_show(
     state: str, many: Path, steps: Callable[[], int]
 ) -> None:
-    found = search(many, Query(state=state), 51)
+    found = search(many, Query(state=state), EVERYTHING, 51)
     kinds = ("archived", "long", "short")
     plain = sum(n % 8 == 7 or any(_is(n, kind) for kind in kinds) for n in range(_OLD))
     assert len(found) == (51 if state == "deleted" else plain)
     before = steps()
     assert before < 50
-    assert count(many, Query(state=state)) == (10_001 if state == "deleted" else len(found))
+    assert count(many, Query(state=state), EVERYTHING) == (10_001 if state == "deleted" else len(found))
     assert state == "deleted" or steps() - before < 50
 
 
@@ -182,10 +182,10 @@ def test_an_index_changes_no_answer(few: int, name: str, many: Path, monkeypatch
         expected = [f"r{n}" for n in reversed(range(_MANY)) if is_meant(n)]
     else:
         query = read_query(_RARE[name][0])
-        expected = [hit.row.recording_id for hit in search(many, query, _MANY)]
+        expected = [hit.row.recording_id for hit in search(many, query, EVERYTHING, _MANY)]
     monkeypatch.setattr("workers.catalogue.search._FEW", few)
-    found = search(many, query, 60)
+    found = search(many, query, EVERYTHING, 60)
     assert [hit.row.recording_id for hit in found] == expected[:60]
-    assert count(many, query) == min(len(expected), 10_001)
+    assert count(many, query, EVERYTHING) == min(len(expected), 10_001)
     if len(found) > 6:
-        assert [hit.row.recording_id for hit in search(many, query, 20, found[5].place)] == expected[6:26]
+        assert [hit.row.recording_id for hit in search(many, query, EVERYTHING, 20, found[5].place)] == expected[6:26]

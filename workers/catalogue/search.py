@@ -117,17 +117,15 @@ class Hit(msgspec.Struct, kw_only=True):
     place: str = ""
 
 
-def search(
-    path: Path, query: Query, limit: int = 100, before: str | None = None, reach: Reach = EVERYTHING
-) -> list[Hit]:
+def search(path: Path, query: Query, reach: Reach, limit: int = 100, before: str | None = None) -> list[Hit]:
     """The recordings of a catalogue that match, latest first.
 
     Args:
         path: the catalogue's file.
         query: the query.
+        reach: of whoever asks; what it does not reach does not exist.
         limit: the most hits to return.
         before: continue after the hit of this position.
-        reach: of whoever asks; what it does not reach does not exist.
 
     Raises:
         BadNumber, BadWords: the number or the words are invalid.
@@ -139,7 +137,7 @@ def search(
         return list(_found(db, query, limit, before, reach))
 
 
-def count(path: Path, query: Query, reach: Reach = EVERYTHING) -> int:
+def count(path: Path, query: Query, reach: Reach) -> int:
     """How many recordings match within a reach; `MOST_COUNTED + 1` if there are more than that.
 
     Raises:
@@ -167,7 +165,7 @@ def _is_short(db: sqlite3.Connection, query: Query) -> bool:
     return bool(db.execute(sql, values).fetchone()[0] <= _FEW)
 
 
-def search_ids(path: Path, recording_ids: Sequence[str], reach: Reach = EVERYTHING) -> dict[str, Hit]:
+def search_ids(path: Path, recording_ids: Sequence[str], reach: Reach) -> dict[str, Hit]:
     """The recordings with some ids, by id; those that the catalogue does not know, or not within the reach, are left out.
 
     Raises:
@@ -197,10 +195,10 @@ def ids_beginning(path: Path, beginning: str, most: int) -> list[str]:
         return [str(id_) for (id_,) in db.execute(sql, (beginning, f"{beginning}\U0010ffff", most))]
 
 
-def search_all(path: Path, query: Query, reach: Reach = EVERYTHING) -> Iterator[Hit]:
+def search_all(path: Path, query: Query, reach: Reach) -> Iterator[Hit]:
     """All hits within a reach, latest first, read a page at a time."""
     before = None
-    while hits := search(path, query, _PAGE, before, reach):
+    while hits := search(path, query, reach, _PAGE, before):
         yield from hits
         before = hits[-1].place
 

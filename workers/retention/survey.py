@@ -24,6 +24,7 @@ from archive.retention import PARTS, Term, candidates, terms_of_facts
 from text.periods import zone_of
 from text.times import first_instant
 from workers.catalogue.query import Query
+from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search_all
 
@@ -79,7 +80,7 @@ def survey(
         stored = archive.store.stat(hit.row.key)
         return found._replace(lock=None if stored is None else stored.locked_until, is_lock_known=True)
 
-    return ahead((hit for hit in search_all(path, Query()) if hit.state != "erased"), look)
+    return ahead((hit for hit in search_all(path, Query(), EVERYTHING) if hit.state != "erased"), look)
 
 
 def _audio_ends(one: Surveyed) -> datetime | None:
