@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from archive.records import ApiToken
+from config.scopes import Grant
 from config.settings import Settings
 from config.sign_in import SignIn
 from process.logs import get_logger
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 COOKIE = "callvault_session"
 
+_ALL = (Grant("admin"),)  # of the ops token, and of whoever uses this machine
 _SESSION_SECONDS = 12 * 3600
 _LONGEST_NAME = 60
 _LOOPBACK_CLIENTS = ("127.0.0.1", "::1")
@@ -130,12 +132,12 @@ class Access:
             if bearer:
                 raise Refused(401, "the token is wrong: no CALLVAULT_OPS_TOKEN is set, and API tokens begin with cvt_")
         elif bearer:
-            return Person("api", "", "token") if await self._is_let_in(request, bearer) else None
+            return Person("api", "", "token", _ALL) if await self._is_let_in(request, bearer) else None
         match self._cookie(request):
             case {"session": str(secret), "csrf": str(csrf)} if self._open is not None:
                 return await self._of_session(self._open, secret, csrf)
             case [str(name), str(csrf)] if self._token is not None or not self.needs_token:
-                return Person(name, csrf, self._how)
+                return Person(name, csrf, self._how, _ALL)
             case [str(_), str(csrf), str(token_id)]:
                 row = await self._tokens.of_id(token_id)
                 return None if row is None else _of_token(row, csrf)
@@ -254,7 +256,7 @@ class Access:
 
     def new_person(self, name: str) -> Person:
         """A new session."""
-        return Person(name, secrets.token_urlsafe(18), self._how)
+        return Person(name, secrets.token_urlsafe(18), self._how, _ALL)
 
     def remember(self, response: Response, person: Person, request: Request) -> None:
         """Set the session cookie."""
@@ -297,7 +299,7 @@ class Access:
             StoreError: the archive, which holds the API tokens, does not answer.
         """
         if not token_id:
-            return Person("api", "", "audio address") if self._token is not None else None
+            return Person("api", "", "audio address", _ALL) if self._token is not None else None
         row = await self._tokens.of_id(token_id)
         return None if row is None else replace(_of_token(row, ""), how="audio address")
 

@@ -31,7 +31,7 @@ class Person:
     name: str
     csrf: str
     how: How
-    grants: tuple[Grant, ...] = (Grant("admin"),)
+    grants: tuple[Grant, ...]
     id: str = ""
 
     @property

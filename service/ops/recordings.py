@@ -102,10 +102,10 @@ async def inventory(ops: Ops, request: Request) -> Response:
     Raises:
         Refused: the path is not a day.
     """
-    return await inventory_of(ops, view_of(request), day_in_path(request))
+    return await inventory_of(ops, view_of(request), day_in_path(request), has_numbers=True)
 
 
-async def inventory_of(ops: Ops, view: View, day: date, *, has_numbers: bool = True) -> Response:
+async def inventory_of(ops: Ops, view: View, day: date, *, has_numbers: bool) -> Response:
     """All recordings of a day as CSV.
 
     Args:
