@@ -2,16 +2,14 @@
 
 The address is for somebody without an account, such as a court. It shows a page with what the bundle is, so that a program that
 looks at every address it is sent downloads nothing. It is signed as sessions are: a new `CALLVAULT_OPS_TOKEN`, or without one a
-new secret of the OpenID client, ends all, and to remove the export ends its own. `shared_bundles.py` answers there.
+new secret of the OpenID client, ends all, and to remove the export ends its own. `shared.py` answers there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from itsdangerous import BadSignature
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -22,30 +20,15 @@ from service.ops.bulk import Shared
 from service.ops.parts import Ops
 from service.ops.person import Refused
 from service.ops.ranges import NOTHING, asked_range, chunks_of, span_of
+from service.ops.sharing import SharedAddress, assert_can_share, ended, reading
 from service.ops.view import view_of
 from service.protocol import close_early
-from text.errors import UserError
-from text.times import parse_instant, utc_now
+from text.times import format_instant, parse_instant, utc_now
 from workers.export.place import End, Export
 
 log = get_logger()
 
 SHARED_HOURS = 24
-
-
-@dataclass(frozen=True)
-class Link:
-    """What an address gives.
-
-    Attributes:
-        export_id: of the export.
-        by: who made the address.
-        ends_at: when it ends.
-    """
-
-    export_id: str
-    by: str
-    ends_at: datetime
 
 
 async def link(ops: Ops, form: dict[str, str]) -> Shared:
@@ -56,10 +39,7 @@ async def link(ops: Ops, form: dict[str, str]) -> Shared:
         Refused: there is nothing to download.
         StoreError: the place of exports cannot be read now.
     """
-    if not ops.access.needs_token:
-        raise UserError(
-            "CALLVAULT_OPS_TOKEN is not set, so the pages answer on this machine only; set it to share exports"
-        )
+    assert_can_share(ops, "exports")
     _, end = await ready(ops, form["id"])
     ends_at = min(utc_now() + timedelta(hours=SHARED_HOURS), parse_instant(end.ends_at))
     token = str(ops.access.bundles.dumps([form["id"], form["by"], int(ends_at.timestamp())]))
@@ -67,35 +47,24 @@ async def link(ops: Ops, form: dict[str, str]) -> Shared:
     return Shared(text, f"/ops/bundle/{token}")
 
 
-def read_link(ops: Ops, token: str) -> Link:
+def read_link(ops: Ops, token: str) -> SharedAddress:
     """Check the signature and the end of an address.
 
     Raises:
         Refused: it is not valid, or it has ended.
     """
-    if not ops.access.needs_token:
-        raise Refused(404, "there is nothing at this address")
-    try:
+    with reading(ops):
         export_id, by, ends = ops.access.bundles.loads(token)
-        found = Link(str(export_id), str(by), datetime.fromtimestamp(int(ends), UTC))
-    except (BadSignature, ValueError, TypeError, OverflowError):
-        raise Refused(404, "this address is not valid: it is not whole, or it was revoked; ask for a new one") from None
-    if found.ends_at <= utc_now():
-        raise Refused(410, f"this address ended on {found.ends_at:%Y-%m-%d at %H:%M} UTC; ask for a new one")
-    return found
+        ends_at = datetime.fromtimestamp(int(ends), UTC)
+    if ends_at <= utc_now():
+        raise ended(ends_at)
+    return SharedAddress(str(export_id), str(by), format_instant(ends_at))
 
 
 async def download(ops: Ops, request: Request) -> Response:
-    """The bundle of an export, whole or a range.
-
-    Raises:
-        Refused: there is nothing to download, or the person does not see all recordings in full.
-        StoreError: the place of exports cannot be read now.
-    """
+    """The bundle of an export for a person; raises as `give`, and if the person does not see all recordings in full."""
     view_of(request).assert_bundles()
-    export, end = await ready(ops, request.path_params["export_id"])
-    request.state.shown = export
-    return await answer(ops, request, end)
+    return await give(ops, request, request.path_params["export_id"])
 
 
 async def ready(ops: Ops, export_id: str) -> tuple[Export, End]:
@@ -115,13 +84,15 @@ async def ready(ops: Ops, export_id: str) -> tuple[Export, End]:
     return found, found.end
 
 
-async def answer(ops: Ops, request: Request, end: End) -> Response:
-    """The bundle, whole or a range.
+async def give(ops: Ops, request: Request, export_id: str) -> Response:
+    """The bundle of an export, whole or a range.
 
     Raises:
-        Refused: it is gone.
+        Refused: there is nothing to download.
         StoreError: the place of exports cannot be read now.
     """
+    export, end = await ready(ops, export_id)
+    request.state.shown = export
     exports = await ops.exports()
     etag = f'"{end.sha256}"'
     span = span_of(asked_range(request.headers, etag), end.size_bytes)

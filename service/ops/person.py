@@ -12,7 +12,7 @@ from config.roles import Role
 from config.scopes import Grant, roles_of
 from workers.catalogue.reach import Reach
 
-How = Literal["token", "local", "api token", "oidc", "proxy", "audio address"]
+How = Literal["token", "local", "api token", "oidc", "proxy", "audio address", "shared address"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Person:
         name: as given at sign-in, or of the API token; it is recorded with changes and grants nothing.
         csrf: the token that each of this person's changes must carry; empty for a program that sends its token each time.
         how: how the person signed in: with the ops `token`, with an `api token`, at an OpenID provider (`oidc`),
-            at a `proxy`, or not at all: as a `local` user of this machine, or with the `audio address` that a token made.
+            at a `proxy`, or not at all: as a `local` user of this machine, with the `audio address` that a token made, or with
+            the `shared address` that a person made.
         grants: what the person may do, and with which recordings.
         id: of the API token; the provider's or proxy's of the person; empty for others.
     """

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from process.logs import get_logger
-from service.ops import accesses, audio_address, export_form, operations, reasons, shared, shared_bundles
+from service.ops import accesses, audio_address, export_form, operations, reasons, shared
 from service.ops.access import HEADERS
 from service.ops.bulk import PartlyDone, named
 from service.ops.forms import read_form
@@ -74,7 +74,6 @@ def routes() -> Sequence[BaseRoute]:
         Route(CALLBACK, callback, methods=["GET"]),
         *shared.routes(),
         *audio_address.routes(),
-        *shared_bundles.routes(),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static"), middleware=_SMALLER),
     ]
     own = (
