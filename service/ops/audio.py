@@ -12,8 +12,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
 
 from archive import kinds, layout
 from archive.erasures import disposed_keys
@@ -21,20 +20,16 @@ from archive.levels import Levels
 from archive.problems import advice_for
 from archive.proof import Damaged, Missing
 from archive.records import ArchivedObject
-from archive.stores.store import StoreCold, StoreError
-from process.logs import get_logger
+from archive.stores.store import StoreCold
 from service.ops.parts import Ops
 from service.ops.person import Refused
-from service.ops.ranges import NOTHING, asked_range, chunks_of, span_of
+from service.ops.ranges import Bytes, asked_part, begun
 from service.ops.recording import report_seen
 from service.ops.view import View, view_of
-from service.protocol import close_early
 from workers.damage.damaged import DamagedObjects
 
 _PROVEN_SECONDS, _MOST_PROVEN = 60.0, 1_000
 _STEPS, _MOST_LEVELS = 600, 500
-
-log = get_logger()
 
 
 async def audio(ops: Ops, request: Request) -> Response:
@@ -47,39 +42,30 @@ async def audio(ops: Ops, request: Request) -> Response:
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
     wanted, milliseconds = await wanted_audio(ops, view_of(request), recording_id, audio_format)
     request.state.bytes_per_second = wanted.size / milliseconds * 1000 if milliseconds else 0
-    etag = f'"{wanted.sha256}"'
-    span = span_of(asked_range(request.headers, etag), wanted.size)
-    headers = {"Accept-Ranges": "bytes", "ETag": etag}
-    if "download" in request.query_params:
-        headers["Content-Disposition"] = f'attachment; filename="{layout.encode_name(recording_id)}.{audio_format}"'
-    if span is None:
-        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{wanted.size}"})
-    start, end = span
-    headers["Content-Length"] = str(end - start)
-    is_part = (start, end) != (0, wanted.size)
-    if is_part:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{wanted.size}"
+    is_download = "download" in request.query_params
+    name = f"{layout.encode_name(recording_id)}.{audio_format}" if is_download else ""
+    part = asked_part(request, wanted.size, wanted.sha256, name)
+    if isinstance(part, Response):
+        return part
     if request.method == "HEAD":  # no byte leaves, so the access log must not count any
         await assert_there(ops, wanted)
-        return Response(None, 206 if is_part else 200, headers, wanted.content_type)
+        return Response(None, part.status, part.headers, wanted.content_type)
     try:  # find damage before the answer starts
         if await _is_known_damaged(ops, wanted):
             await asyncio.to_thread(ops.runtime.archive.prove_again, wanted, "read-back")
-        elif is_part:
+        elif part.status == 206:
             await asyncio.to_thread(_prove_recently, ops, wanted)
-        source = ops.runtime.archive.store.read(wanted.key, start, end)
         try:
-            first = await asyncio.to_thread(next, source, NOTHING)
+            chunks = await begun(ops.runtime.archive.store.read(wanted.key, part.start, part.end))
         except KeyError:
             raise Missing(wanted.key, "gone from the archive") from None
     except Damaged as damage:
         raise await _reported(ops, damage) from None
     except StoreCold as error:
         raise _refused_as_cold(error) from None
-    chunks = chunks_of(first, source)
-    if not is_part:
+    if part.status == 200:
         chunks = _hashed(ops, wanted, chunks)
-    return _Audio(chunks, 206 if is_part else 200, headers, wanted.content_type)
+    return Bytes(chunks, part, wanted.content_type, "playback cut off", recording_id=recording_id)
 
 
 async def download(ops: Ops, request: Request, _: None) -> Response:
@@ -207,21 +193,6 @@ async def wanted_audio(ops: Ops, view: View, recording_id: str, audio_format: st
     if record is None or wanted is None:
         raise Refused(404, f"recording {recording_id} has no {audio_format or 'audio'}")
     return wanted, record.audio.duration_ms
-
-
-class _Audio(StreamingResponse):
-    """Closes the connection early if damage or a failure of the store shows up while audio is sent.
-
-    The client then receives less than the announced length, so it cannot take the rest for the whole.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the audio."""
-        try:
-            await super().__call__(scope, receive, send)
-        except (Damaged, StoreError) as error:
-            log.error("playback cut off", recording_id=scope["path_params"]["recording_id"], error=str(error))
-            await close_early(scope, receive)
 
 
 async def _is_known_damaged(ops: Ops, known: ArchivedObject) -> bool:

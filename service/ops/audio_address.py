@@ -25,7 +25,7 @@ from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops import accesses, reasons
 from service.ops.access import HEADERS
-from service.ops.audio import assert_there, audio, wanted_audio
+from service.ops.audio import assert_there, download, wanted_audio
 from service.ops.may import HEAR
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
@@ -176,13 +176,13 @@ async def _play(ops: Ops, request: Request) -> Response:
         raise Refused(404, "the recording is not in the archive any more")
     request.scope["path_params"] = {"recording_id": address.recording_id, "audio_format": address.audio_format}
     try:
-        response = await audio(ops, request)
+        response = await download(ops, request, None)
     except Refused as error:  # its text names the object, and its store
+        if error.status == 416:
+            raise
         log.warning("audio was not sent", recording_id=address.recording_id, why=str(error))
         text = "the recording is not in the archive any more" if error.status == 404 else "the audio cannot be played"
         raise Refused(error.status, text) from None
-    if response.status_code == 416:
-        raise Refused(416, "the range is outside the audio", {"Content-Range": response.headers["Content-Range"]})
     said = accesses.audio(request)._replace(about=_about(address), why=address.why, by=address.by)
     await accesses.log_answer(ops, request, person, lambda _: said, response)
     return response

@@ -11,22 +11,16 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
-from archive.stores.store import StoreError
-from process.logs import get_logger
 from service.ops.bulk import Shared
 from service.ops.parts import Ops
 from service.ops.person import Refused
-from service.ops.ranges import NOTHING, asked_range, chunks_of, span_of
+from service.ops.ranges import Bytes, asked_part, begun
 from service.ops.sharing import SharedAddress, assert_can_share, ended, reading
 from service.ops.view import view_of
-from service.protocol import close_early
 from text.times import format_instant, parse_instant, utc_now
 from workers.export.place import End, Export
-
-log = get_logger()
 
 SHARED_HOURS = 24
 
@@ -94,36 +88,14 @@ async def give(ops: Ops, request: Request, export_id: str) -> Response:
     export, end = await ready(ops, export_id)
     request.state.shown = export
     exports = await ops.exports()
-    etag = f'"{end.sha256}"'
-    span = span_of(asked_range(request.headers, etag), end.size_bytes)
     name = f"export-{end.key[:15]}.zip" + (".age" if end.key.endswith(".age") else "")
-    headers = {"Accept-Ranges": "bytes", "ETag": etag}
-    headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    if span is None:
-        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{end.size_bytes}"})
-    start, stop = span
-    is_part = (start, stop) != (0, end.size_bytes)
-    headers["Content-Length"] = str(stop - start)
-    if is_part:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{end.size_bytes}"
-    kind, status = "application/octet-stream", 206 if is_part else 200
+    part, kind = asked_part(request, end.size_bytes, end.sha256, name), "application/octet-stream"
+    if isinstance(part, Response):
+        return part
     if request.method == "HEAD":
-        return Response(None, status, headers, kind)
-    source = exports.store.read(end.key, start, stop)
+        return Response(None, part.status, part.headers, kind)
     try:
-        first = await asyncio.to_thread(next, source, NOTHING)
+        chunks = await begun(exports.store.read(end.key, part.start, part.end))
     except KeyError:
         raise Refused(404, "the bundle of this export is gone; ask for a new one") from None
-    return _Bundle(chunks_of(first, source), status, headers, kind)
-
-
-class _Bundle(StreamingResponse):
-    """Closes the connection early if the store fails while the bundle is sent, so that nobody takes a part for the whole."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the bundle."""
-        try:
-            await super().__call__(scope, receive, send)
-        except (StoreError, KeyError) as error:
-            log.error("download of an export cut off", error=str(error))
-            await close_early(scope, receive)
+    return Bytes(chunks, part, kind, "download of an export cut off", export_id=export_id)

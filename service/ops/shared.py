@@ -92,7 +92,7 @@ class _Guest:
             shared = self._read(ops, request.path_params["token"])
             await ops.open()
             response = await self._inside(ops, request, shared)
-            if self._says is not None:
+            if self._says is not None and response.status_code < 400:
                 guest = Person(f"an address shared by {shared.by}", "", "shared address", ())
                 await ops.accesses.write(accesses.line_of(request, guest, self._says(request, shared)))
             return response

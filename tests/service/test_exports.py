@@ -139,6 +139,9 @@ async def test_an_export_is_asked_for_made_downloaded_and_shared(site: Site, tmp
         assert stranger.get(f"{address}/file").content == whole.content
         assert stranger.get(f"{address[:-3]}xyz/file").status_code == 404
         assert in_redis(site.redis)[-1]["how"] == "shared address"
+        lines = len(in_redis(site.redis))
+        outside = stranger.get(f"{address}/file", headers={"Range": f"bytes={len(whole.content)}-"})
+        assert (outside.status_code, len(in_redis(site.redis))) == (416, lines), "nothing was sent"
         site.change("remove", ready["id"])
         assert stranger.get(f"{address}/file").status_code == 410
     assert site.shown() == [] and list(site.folder.glob("*/bundle-*"))
