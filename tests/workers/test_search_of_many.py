@@ -16,7 +16,7 @@ from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query, read_query
 from workers.catalogue.reach import EVERYTHING, Reach
 from workers.catalogue.rows import Row
-from workers.catalogue.search import count, search
+from workers.catalogue.search import count, search, search_all
 
 _MANY = 20_000
 _OLD = 40  # the rare ones are the oldest: a search by time finds them last
@@ -86,6 +86,21 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     monkeypatch.setattr(sqlite3, "connect", opened)
     return lambda: counted[0]
+
+
+def test_pages_reach_the_recordings_without_a_time_and_read_no_page_before(
+    tmp_path: Path, steps: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(tmp_path / "catalogue.sqlite")
+    with catalogue.writing():
+        catalogue.put_rows(Row(recording_id=f"r{n}", day="2025-01-01", key="k") for n in range(5))
+        catalogue.put_rows(map(_row, range(5, 2_000)))
+    catalogue.close()
+    wanted = [f"r{n}" for n in (*range(1_999, 4, -1), *range(4, -1, -1))]
+    monkeypatch.setattr("workers.catalogue.search._PAGE", 2)
+    found = [hit.row.recording_id for hit in search_all(catalogue.path, Query())]
+    assert found == wanted
+    assert steps() < 1_000, "each page begins where the one before ended"
 
 
 _RARE = {

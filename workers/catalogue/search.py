@@ -32,17 +32,13 @@ from workers.catalogue.rows import Row
 from workers.catalogue.words import marked, words_query
 
 MOST_COUNTED = 10_000
-
 _PAGE = 1_000
+_FEW = 10_000
 
 # Of other recordings it is not known any more, or not yet, whose they are.
 _IS_READABLE = "r.key IS NOT NULL AND r.erased_at IS NULL"
 
 _IS_HELD = "r.decision = 'hold' OR r.connection_id IN (SELECT connection_id FROM held_connections)"
-
-
-_FEW = 10_000
-
 _OPENING = "(SELECT substr(t.text, 1, 200) FROM transcripts t WHERE t.n = r.n ORDER BY t.t LIMIT 1)"
 
 
@@ -365,15 +361,23 @@ def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None,
     cases = read_cases_of(db)
     where = _where(db, query, reach, cases)
     where.test(where.many)
-    if before is not None:
-        started, _, n = before.rpartition("~")
-        where.clauses.append("(r.started_at, r.n) < (?, ?)")
-        where.values += [started, int(n)]
-    order = f" WHERE {' AND '.join(where.clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
     select, its = _select(cases)
-    for n, state, opening, *cells in db.execute(select + order, (*its, *where.values, limit)):
-        words = None if query.text is None else marked(_text(db, n, where.match), query.text)
-        yield _hit(cases, n, state, opening, cells, words)
+    for behind, place in _behind(before):
+        order = f" WHERE {' AND '.join([*where.clauses, behind])} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
+        for n, state, opening, *cells in db.execute(select + order, (*its, *where.values, *place, limit)):
+            words = None if query.text is None else marked(_text(db, n, where.match), query.text)
+            yield _hit(cases, n, state, opening, cells, words)
+            limit -= 1
+
+
+def _behind(before: str | None) -> list[Condition]:
+    """The conditions of what comes after a hit, in order. The few recordings without a time come last."""
+    if before is None:
+        return [("1", [])]
+    started, _, n = before.rpartition("~")
+    if started:
+        return [("(r.started_at, r.n) < (?, ?)", [started, int(n)]), ("r.started_at IS NULL", [])]
+    return [("r.started_at IS NULL AND r.n < ?", [int(n)])]
 
 
 def _hit(
@@ -389,8 +393,6 @@ def _hit(
 
 def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:
     """The first transcription of a recording that contains the words."""
-    sql = (
-        "SELECT t.text FROM transcripts t JOIN words ON words.rowid = t.t WHERE t.n = ? AND words MATCH ? ORDER BY t.t"
-    )
-    found = db.execute(f"{sql} LIMIT 1", (n, match)).fetchone()
+    sql = "SELECT t.text FROM transcripts t JOIN words ON words.rowid = t.t WHERE t.n = ? AND words MATCH ?"
+    found = db.execute(f"{sql} ORDER BY t.t LIMIT 1", (n, match)).fetchone()
     return "" if found is None else str(found[0])
