@@ -106,9 +106,8 @@ def command(
         raise UsedWrongly("WORDS: is empty; leave it out, or give what to find")
     if csv and json:
         raise UsedWrongly("--csv and --json exclude each other")
-    settings, zone = settings_of(data), zone_of(utc)
-    if csv:
-        assert_reason(settings, "export", why)
+    settings, zone, act = settings_of(data), zone_of(utc), "export" if csv else "find"
+    assert_reason(settings, act, why)
     try:
         wanted = read_query(join(options, read_box(box)), zone)
     except BadQuery as error:
@@ -126,7 +125,7 @@ def command(
         if first:
             asked = " ".join(filter(None, (box, write_box({n: v for n, v in options.items() if v is not None}))))
             log_reading(
-                settings, archive, "find", query=asked, found=count(catalogue.path, wanted, EVERYTHING), why=why
+                settings, archive, act, query=asked, found=count(catalogue.path, wanted, EVERYTHING), why=why
             )
         hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted, EVERYTHING), most) if first else ()
         if json:

@@ -74,7 +74,7 @@ COMMANDS: dict[str, tuple[str, ...] | str] = {
     "dead-letters retry": ("retry",),
     "dead-letters discard": ("discard",),
     "dead-letters accept": ("accept",),
-    "find": ("find",),
+    "find": ("export", "find"),
     "get": ("get", "transcript", "restore"),
     "export": ("export",),
     "backfill": ("backfill",),
