@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,7 @@ import typer
 
 from archive.hold import Hold
 from cli.console import count_line, most_rows, print_json, print_result, warn_of
-from cli.options import ID_HELP, By, DataFolder, Json, Limit, RecordingId, Why, service_of, settings_of
+from cli.options import ID_HELP, By, DataFolder, Json, Limit, RecordingId, Why, run_in_service, settings_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -26,7 +25,6 @@ from workers.deletion.decided import NO_REASON, Decided, to_know, what_follows
 
 if TYPE_CHECKING:
     from archive.records import Duties
-    from config.settings import Settings
     from workers.running import Difference
     from workers.runtime import Runtime
 
@@ -38,17 +36,6 @@ ConnectionId = Annotated[
 ]
 
 T = TypeVar("T")
-
-
-def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bool) -> T:
-    from workers.runtime import runtime_at
-
-    async def run(settings: Settings, url: str) -> T:
-        async with runtime_at(settings, url, needs_telnyx=False, **needs) as runtime:
-            return await work(runtime)
-
-    with service_of(data) as (settings, url):
-        return asyncio.run(run(settings, url))
 
 
 def _change(
@@ -68,7 +55,7 @@ def _change(
         async with logged_change(runtime, what, recordings, about=about, why=why, by=by):
             return await work(runtime)
 
-    return _run(data, logged, needs_redis=needs_redis)
+    return run_in_service(data, logged, needs_redis=needs_redis)
 
 
 @command.command("list")
@@ -106,7 +93,7 @@ def list_deletions(
             pause, problem = await due.pause(), str(error)
         return await due.count(), entries, pause, duties, problem, kept, await _differs_here(runtime)
 
-    count, entries, pause, duties, problem, kept, differs = _run(data, work, needs_archive=False)
+    count, entries, pause, duties, problem, kept, differs = run_in_service(data, work, needs_archive=False)
     mode = "unknown" if duties is None else duties.delete_originals
     if json:
         rows = [
@@ -155,7 +142,7 @@ def list_holds(limit: Limit = None, data: DataFolder = None, json: Json = False)
             await log_list(runtime, "holds", len(found))
         return found
 
-    found = _run(data, work, needs_redis=False)
+    found = run_in_service(data, work, needs_redis=False)
     rows = found[: most_rows(limit, is_table=not json)]
     if json:
         print_json({"holds": msgspec.to_builtins(rows), "count": len(found)})
@@ -193,7 +180,7 @@ def show_duties(
         return stated, effective, unit_of(runtime.settings), held, differs
 
     if retire is None:
-        stated, effective, own, held, differs = _run(data, work)
+        stated, effective, own, held, differs = run_in_service(data, work)
     else:
         stated, effective, own, held, differs = _change(data, "retire", work, about=f"unit {retire}", by=by)
     rows = [*stated.values()]
@@ -313,7 +300,7 @@ def _warn_if_unknown(connection: str, data: Path | None) -> None:
 
     settings = settings_of(data)
     try:
-        if _run(data, lambda runtime: is_known_at_telnyx(runtime, connection), needs_redis=False):
+        if run_in_service(data, lambda runtime: is_known_at_telnyx(runtime, connection), needs_redis=False):
             return
         with opened(settings) as (catalogue, archive):
             up_to_date(settings, catalogue, archive, says_how=False)

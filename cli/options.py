@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, timedelta, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +19,9 @@ from text.times import parse_day, parse_span
 if TYPE_CHECKING:
     from config.settings import Settings
     from workers.catalogue.query import BadQuery
+    from workers.runtime import Runtime
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -242,3 +245,21 @@ def service_of(data: Path | None) -> Iterator[tuple[Settings, str]]:
     settings = settings_of(data)
     with redis_of(settings, is_there=True) as url:
         yield settings, url
+
+
+def run_in_service(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bool) -> T:
+    """Run something with the parts of a worker that need no Telnyx; `needs` as of `runtime_at`.
+
+    Raises:
+        UserError: no service has run in the data folder.
+    """
+    import asyncio  # for the commands that need it
+
+    from workers.runtime import runtime_at
+
+    async def run(settings: Settings, url: str) -> T:
+        async with runtime_at(settings, url, needs_telnyx=False, **needs) as runtime:
+            return await work(runtime)
+
+    with service_of(data) as (settings, url):
+        return asyncio.run(run(settings, url))

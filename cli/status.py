@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import sys
 from collections import Counter
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cli.console import print_json
-from cli.options import DataFolder, Json, service_of
+from cli.options import DataFolder, Json, run_in_service
 from text.counts import many
 from text.times import format_duration
 
 if TYPE_CHECKING:
-    from config.settings import Settings
     from workers.status import Status
 
 _DAYS_SHOWN = 10
@@ -30,21 +28,14 @@ def command(data: DataFolder = None, json: Json = False) -> int:
 
     Example: callvault status
     """
-    with service_of(data) as (settings, url):
-        found = asyncio.run(_read(settings, url))
+    from workers.status import read_status
+
+    found = run_in_service(data, read_status, needs_archive=False)
     if json:
         print_json(msgspec.to_builtins(found))
     else:
         _print(found)
     return 1 if found.needs_a_person else 0
-
-
-async def _read(settings: Settings, url: str) -> Status:
-    from workers.runtime import runtime_at
-    from workers.status import read_status
-
-    async with runtime_at(settings, url, needs_telnyx=False, needs_archive=False) as runtime:
-        return await read_status(runtime)
 
 
 def _print(found: Status) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.console import bold, count_line, in_columns, most_rows, print_json, print_result
-from cli.options import By, DataFolder, Json, Limit, Utc, service_of, zone_of
+from cli.options import By, DataFolder, Json, Limit, Utc, run_in_service, zone_of
 from cli.usage import group
 from text.errors import UsedWrongly
 from text.printable import printable
@@ -20,23 +17,9 @@ from text.user import user_name
 
 if TYPE_CHECKING:
     from archive.records import ApiToken
-    from config.settings import Settings
     from workers.runtime import Runtime
 
 command = group("Make, list or revoke API tokens of the ops pages.")
-
-T = TypeVar("T")
-
-
-def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]]) -> T:
-    from workers.runtime import runtime_at
-
-    async def run(settings: Settings, url: str) -> T:
-        async with runtime_at(settings, url, needs_telnyx=False, needs_redis=False) as runtime:
-            return await work(runtime)
-
-    with service_of(data) as (settings, url):
-        return asyncio.run(run(settings, url))
 
 
 def _report(row: ApiToken) -> dict[str, Any]:
@@ -115,7 +98,7 @@ def create(
         async with logged_change(runtime, "create-token", about=about, by=by):
             return await create_token(runtime.archive, runtime.redis, name, grant, time, by or user_name())
 
-    row, token = _run(data, work)
+    row, token = run_in_service(data, work, needs_redis=False)
     if json:
         print_result("", _report(row) | {"token": token}, as_json=True)
         return
@@ -135,7 +118,8 @@ def list_tokens(limit: Limit = None, utc: Utc = False, data: DataFolder = None, 
     """
     from workers.api_tokens import read_tokens
 
-    found = [_report(row) for row in _run(data, lambda runtime: runtime.in_thread(read_tokens, runtime.archive))]
+    tokens = run_in_service(data, lambda runtime: runtime.in_thread(read_tokens, runtime.archive), needs_redis=False)
+    found = [*map(_report, tokens)]
     rows = found[: most_rows(limit, is_table=not json)]
     if json:
         print_json({"tokens": rows, "count": len(found)})
@@ -181,6 +165,6 @@ def revoke(
         async with logged_change(runtime, "revoke-token", about=token_id, by=by):
             return await revoke_token(runtime.archive, runtime.redis, token_id, by or user_name())
 
-    row, is_announced = _run(data, work)
+    row, is_announced = run_in_service(data, work, needs_redis=False)
     late = "" if is_announced else "; Redis does not answer, so receivers refuse it within a minute"
     print_result(f"API token {row.id} ({row.name}) is revoked{late}", _report(row), as_json=json)
