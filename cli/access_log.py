@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from cli.console import bold, count_line, in_columns, most_rows
-from cli.options import DataFolder, Limit, Utc, by_option, settings_of, zone_of
+from cli.options import DataFolder, Limit, SinceTime, UntilTime, Utc, by_option, settings_of, zone_of
 from text.counts import many
 from text.printable import printable
 from text.sizes import format_size
@@ -26,13 +26,8 @@ _HEAD = ("who", "how", "from", "what", "about")
 
 
 def command(
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help='First day or time: 2026-11-25, "last week", 7d, 2026-11-25T07:30.'),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Last day, or the time before which it happened.")
-    ] = None,
+    since: SinceTime = None,
+    until: UntilTime = None,
     who: Annotated[str | None, typer.Option(metavar="NAME", help="Only this person or program.")] = None,
     recording: Annotated[str | None, typer.Option(metavar="ID", help="Only this recording.")] = None,
     limit: Limit = None,

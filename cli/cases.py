@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from cli.console import count_line, most_rows, print_json, print_result, warn_of
-from cli.options import By, DataFolder, Json, Limit, Utc, Why, by_option, service_of, settings_of, zone_of
+from cli.options import (
+    By,
+    Connection,
+    DataFolder,
+    Json,
+    Leg,
+    Limit,
+    Number,
+    Recording,
+    Session,
+    SinceTime,
+    UntilTime,
+    Utc,
+    Why,
+    by_option,
+    run_in_service,
+    settings_of,
+    zone_of,
+)
 from cli.usage import group
 from text.counts import many
 from text.errors import UserError
@@ -25,7 +41,6 @@ from text.user import user_name
 
 if TYPE_CHECKING:
     from archive.cases import Case
-    from config.settings import Settings
     from workers.catalogue.in_cases import CaseCounts
     from workers.deletion.decided import Decided
     from workers.runtime import Runtime
@@ -37,39 +52,19 @@ CaseId = Annotated[
 ]
 _SHOWN = 10  # recordings of a case, the latest
 
-T = TypeVar("T")
-
-
-def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]]) -> T:
-    from workers.runtime import runtime_at
-
-    async def run(settings: Settings, url: str) -> T:
-        async with runtime_at(settings, url, needs_telnyx=False, needs_redis=False) as runtime:
-            return await work(runtime)
-
-    with service_of(data) as (settings, url):
-        return asyncio.run(run(settings, url))
-
 
 @command.command("open")
 def open_case(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What people call the case.", show_default=False)],
     why: Why,
-    number: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER", help="Caller or called: full, national or partial, ann@ or @host for SIP."),
-    ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="First day or time, included.")] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Last day, included; or a time, which is not included.")
-    ] = None,
+    number: Number = None,
+    since: SinceTime = None,
+    until: UntilTime = None,
     utc: Utc = False,
-    connection: Annotated[str | None, typer.Option(metavar="ID", help="Connection ID.")] = None,
-    session: Annotated[str | None, typer.Option(metavar="ID", help="Call session ID.")] = None,
-    leg: Annotated[str | None, typer.Option(metavar="ID", help="Call leg ID.")] = None,
-    id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Recording ID, or its first 6 characters or more.")
-    ] = None,
+    connection: Connection = None,
+    session: Session = None,
+    leg: Leg = None,
+    id: Recording = None,
     by: By = None,
     data: DataFolder = None,
     json: Json = False,
@@ -111,7 +106,7 @@ def open_case(
         async with logged_change(runtime, "open", about=f"case {name}", query=words, why=why, by=by):
             return await cases.open_case(runtime, name, query, why, by or user_name())
 
-    case, decided = _run(data, work)
+    case, decided = run_in_service(data, work, needs_redis=False)
     warn_of(doubt)
     counts = _count_now(data, case)
     held, count = "recordings to come", None if counts is None else counts.recordings
@@ -152,7 +147,7 @@ def list_cases(limit: Limit = None, utc: Utc = False, data: DataFolder = None, j
     """
     from archive.cases import read_cases
 
-    found = _run(data, lambda runtime: runtime.in_thread(read_cases, runtime.archive))
+    found = run_in_service(data, lambda runtime: runtime.in_thread(read_cases, runtime.archive), needs_redis=False)
     rows = found[: most_rows(limit, is_table=not json)]
     if json:
         print_json({"cases": [_report(case) for case in rows], "count": len(found)})
@@ -229,7 +224,7 @@ def close_case(case_id: CaseId, why: Why, by: By = None, data: DataFolder = None
         async with logged_change(runtime, "close", about=f"case {case_id}", why=why, by=by):
             return await cases.close_case(runtime, case_id, why, by or user_name())
 
-    case = _run(data, work)
+    case = run_in_service(data, work, needs_redis=False)
     line = f"{printable(case.title)} is closed; what no other case or hold keeps is free"
     print_result(line, _report(case), as_json=json)
 

@@ -11,7 +11,7 @@ import typer
 
 from cli.console import open_console, print_result
 from cli.interrupt import stands
-from cli.options import DataFolder, Json, Utc, WhyRead, Words, by_option, settings_of, zone_of
+from cli.options import DataFolder, Json, OfCase, Utc, WhyRead, Words, by_option, settings_of, zone_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.sizes import format_size
@@ -34,9 +34,7 @@ def command(
         typer.Option(metavar="PATH", help="New folder, or a new file that ends in .zip, or in .zip.age to encrypt it."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Export every recording; without WORDS only.")] = False,
-    case: Annotated[
-        str | None, typer.Option(metavar="ID", help="Case ID, as `cases list` shows it: what it holds or held.")
-    ] = None,
+    case: OfCase = None,
     recipient: Annotated[
         list[str] | None,
         typer.Option(

@@ -11,7 +11,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import bold, count_line, in_columns, most_rows, print_json
-from cli.options import DataFolder, Limit, Utc, WhyRead, Words, by_option, settings_of, zone_of
+from cli.options import (
+    Connection,
+    DataFolder,
+    Leg,
+    Limit,
+    Number,
+    OfCase,
+    Recording,
+    Session,
+    SinceTime,
+    UntilTime,
+    Utc,
+    WhyRead,
+    Words,
+    by_option,
+    settings_of,
+    zone_of,
+)
 from text.errors import UsedWrongly
 from text.printable import printable
 from text.times import first_instant, format_column, format_duration
@@ -26,29 +43,14 @@ _HEAD = ("from", "to", "length", "state", "seal", "recording")
 
 def command(
     query: Words = None,
-    number: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBER", help="Caller or called: full, national or partial number, ann@ or @host for SIP."
-        ),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help='First day or time, included: 2026-11-25, 2026-11, "last week", 7d, 2h, 2026-11-25T07:30Z.',
-        ),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Last day, included; or a time, which is not included.")
-    ] = None,
+    number: Number = None,
+    since: SinceTime = None,
+    until: UntilTime = None,
     utc: Utc = False,
-    connection: Annotated[str | None, typer.Option(metavar="ID", help="Connection ID.")] = None,
-    session: Annotated[str | None, typer.Option(metavar="ID", help="Call session ID.")] = None,
-    leg: Annotated[str | None, typer.Option(metavar="ID", help="Call leg ID.")] = None,
-    id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Recording ID, or its first 6 characters or more.")
-    ] = None,
+    connection: Connection = None,
+    session: Session = None,
+    leg: Leg = None,
+    id: Recording = None,
     text: Annotated[
         str | None, typer.Option(metavar="WORDS", help='Words in the transcript: all words, "a phrase", prefix*.')
     ] = None,
@@ -60,9 +62,7 @@ def command(
         str | None, typer.Option(metavar="STATE", help="archived, kept, held, deleted, disposed, erased or damaged.")
     ] = None,
     findings: Annotated[bool, typer.Option("--findings", help="Only recordings with findings in the audio.")] = False,
-    case: Annotated[
-        str | None, typer.Option(metavar="ID", help="Case ID, as `cases list` shows it: what it holds.")
-    ] = None,
+    case: OfCase = None,
     limit: Limit = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header, for an inventory.")] = False,
     why: WhyRead = None,

@@ -37,6 +37,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 SINCE_DAY = 'First UTC day, included: 2026-11-25, 2026-11, yesterday, "last week", 7d or "7 days ago".'
 Since = Annotated[str | None, typer.Option(metavar="DAY", help=SINCE_DAY)]
 Until = Annotated[str | None, typer.Option(metavar="DAY", help="Last UTC day, included, in the same forms.")]
+SinceTime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help='First day or time, included: 2026-11-25, 2026-11, "last week", 7d, 2h, 2026-11-25T07:30Z.',
+    ),
+]
+UntilTime = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Last day, included; or a time, which is not included.")
+]
 Utc = Annotated[bool, typer.Option("--utc", help="Times in UTC. [default: in the zone of this machine]")]
 Limit = Annotated[
     int | None,
@@ -49,6 +59,20 @@ Words = Annotated[
         help="As in the search box: a number, an ID, a day, spoken words, or name:value.",
         show_default=False,
     ),
+]
+# What a search and a case are limited by.
+Number = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", help="Caller or called: full, national or partial number, ann@ or @host for SIP."),
+]
+Connection = Annotated[str | None, typer.Option(metavar="ID", help="Connection ID.")]
+Session = Annotated[str | None, typer.Option(metavar="ID", help="Call session ID.")]
+Leg = Annotated[str | None, typer.Option(metavar="ID", help="Call leg ID.")]
+Recording = Annotated[
+    str | None, typer.Option("--id", metavar="ID", help="Recording ID, or its first 6 characters or more.")
+]
+OfCase = Annotated[
+    str | None, typer.Option("--case", metavar="ID", help="Case ID, as `cases list` shows it: what it holds or held.")
 ]
 By = Annotated[str | None, typer.Option(metavar="NAME", help="Who decides. [default: your user name]")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
