@@ -336,6 +336,20 @@ async def test_exports_end_by_their_time_and_what_no_job_makes_is_enqueued_again
     assert [(row["id"], row["state"]) for row in site.shown()] == [(old, "failed")]
 
 
+async def test_an_export_that_cannot_be_read_holds_up_no_other_and_goes_in_the_end(site: Site) -> None:
+    site.ask(search=DAY)
+    (one,) = site.shown()
+    site.redis.flushall()
+    young, old = (f"{utc_now() - timedelta(days=days):%Y%m%dT%H%M%S.%fZ}-{'0' * 16}/request.json" for days in (1, 15))
+    for key in (young, old):
+        site.exports.store.put(key, Source(b"{"), "application/json", {})
+    async with site.worker() as runtime:
+        await keep.look_after(runtime, site.exports)
+    assert site.redis.zscore("arq:queue:bulk", f"make_export:{one['id']}") is not None
+    assert [row["id"] for row in site.shown()] == [one["id"]]
+    assert [site.exports.store.stat(key) is None for key in (young, old)] == [False, True]
+
+
 async def test_workers_that_see_another_place_leave_an_export_to_others(site: Site, tmp_path: Path) -> None:
     site.ask(search=DAY)
     (one,) = site.shown()

@@ -84,36 +84,41 @@ async def look_after(runtime: Runtime, exports: Exports) -> None:
         redis.exceptions.RedisError: Redis does not answer.
     """
     await runtime.assert_bound()
-    await runtime.in_thread(_clean, exports)
-    for export in await runtime.in_thread(exports.all):
-        if export.end is None and not export.revoked:
-            await enqueue(runtime.redis, export_job(export.id, exports.known_id()))
+    for export_id in await runtime.in_thread(_clean, exports):
+        await enqueue(runtime.redis, export_job(export_id, exports.known_id()))
 
 
-def _clean(exports: Exports) -> None:
+def _clean(exports: Exports) -> list[str]:
+    """Remove what is over; returns the ids of the exports that have still to be made."""
     with suppress(StoreError):
         exports.store.remove_orphans()
-    ids = sorted({one.key.partition("/")[0] for one in exports.objects()})
-    for export_id in ids:
-        try:
-            _clean_one(exports, export_id)
-        except UnreadableRecord as error:
-            log.warning("export cannot be read", export=export_id, error=str(error))
+    return [export_id for export_id in exports.ids() if _clean_one(exports, export_id)]
 
 
-def _clean_one(exports: Exports, export_id: str) -> None:
-    now, at, export = utc_now(), asked_at(export_id), exports.read(export_id)
+def _clean_one(exports: Exports, export_id: str) -> bool:
+    """Remove what is over of an export; returns whether it has still to be made."""
+    now, at = utc_now(), asked_at(export_id)
     if at is None:
-        return
-    if now - at > FORGOTTEN_AFTER or (export is not None and export.is_over):
+        return False
+    if now - at > FORGOTTEN_AFTER:  # also what cannot be read
         _remove(exports, export_id)
-    elif export is not None and export.end is None and now - at > GIVEN_UP_AFTER:
-        why = "no worker has made it within three days; ask again"
-        exports.end(export_id, End("failed", format_instant(now), format_instant(now + SHOWN_AFTER_FAILING), why=why))
-    elif export is not None and export.end is not None:
+        return False
+    export = exports.readable(export_id)
+    if export is None:
+        return False
+    if export.is_over:
+        _remove(exports, export_id)
+        return False
+    if export.end is not None:
         for stored in list(exports.objects(export_id)):
             if "/bundle-" in stored.key and stored.key != export.end.key:
                 exports.store.erase(stored.key)
+        return False
+    if now - at > GIVEN_UP_AFTER:
+        why = "no worker has made it within three days; ask again"
+        exports.end(export_id, End("failed", format_instant(now), format_instant(now + SHOWN_AFTER_FAILING), why=why))
+        return False
+    return True
 
 
 def _remove(exports: Exports, export_id: str) -> None:

@@ -31,6 +31,7 @@ from archive.records import UnreadableRecord
 from archive.source import Source
 from archive.stores.store import MIB, KeyExists, Store, StoredObject, StoreOptions, StoreRefused, open_store
 from config.settings import Settings
+from process.logs import get_logger
 from process.private import private_folder
 from text.times import format_instant, parse_instant, utc_now
 from workers.catalogue.search import Chosen
@@ -41,6 +42,8 @@ MOST_HOURS = 168
 GIVEN_UP_AFTER = timedelta(days=3)  # an export that no worker has made by then has failed
 FORGOTTEN_AFTER = timedelta(days=14)  # whatever still lies in the folder of an export then goes
 SHOWN_AFTER_FAILING = timedelta(days=1)
+
+log = get_logger()
 
 _PLACE = "place.json"
 _PART_BYTES = 16 * MIB  # 10,000 parts, the most of S3, are then more than `MOST_BYTES`
@@ -207,10 +210,21 @@ class Exports:
             return None
         return Export(export_id, request, end, self.store.stat(f"{export_id}/revoked.json") is not None)
 
+    def ids(self) -> list[str]:
+        """The id of every export, the latest first."""
+        return sorted({one.key.partition("/")[0] for one in self.objects()}, reverse=True)
+
     def all(self) -> list[Export]:
-        """Every export, the latest first."""
-        ids = sorted({one.key.partition("/")[0] for one in self.objects()}, reverse=True)
-        return [found for found in ahead(ids, self.read, _AT_ONCE) if found is not None]
+        """Every export that can be read, the latest first."""
+        return [found for found in ahead(self.ids(), self.readable, _AT_ONCE) if found is not None]
+
+    def readable(self, export_id: str) -> Export | None:
+        """The same as `read`; None, after a line in the log, also for an export that cannot be read."""
+        try:
+            return self.read(export_id)
+        except UnreadableRecord as error:
+            log.warning("export cannot be read", export=export_id, error=str(error))
+            return None
 
     def objects(self, export_id: str = "") -> Iterator[StoredObject]:
         """The objects of one export, or of all."""
