@@ -211,6 +211,8 @@ class AzureStore:
                 self._blob(key).set_standard_blob_tier(RESTORED, rehydrate_priority=priority)
         except _Missing:
             raise KeyError(key) from None
+        except _Cold:
+            pass  # somebody else has asked meanwhile
 
     def lifecycle(self) -> tuple[LifecycleRule, ...] | None:
         """See `Store.lifecycle`. The rules belong to the account, and these credentials do not reach its management."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from azure.storage.blob import BlobServiceClient
 
 from archive.archive import Archive, ArchiveConflict
-from archive.stores.store import MIB, StoreError, StoreRefused, open_store
+from archive.stores.store import MIB, RestoreWish, Store, StoreError, StoreRefused, open_store
 from lab import stores
 from lab.stores import AZURE_ACCOUNT, AZURE_KEY, BUCKET, Emulator, behind, environ
 from tests.contract.test_stores import chunks_of, data_of, overwrite
@@ -83,36 +84,56 @@ def test_an_object_that_changes_during_a_read_is_reported(azure: Emulator) -> No
         b"".join(reading)
 
 
-@pytest.mark.parametrize(
-    ("code", "is_refused"),
-    [("BlobImmutableDueToPolicy", True), ("BlobImmutableDueToLegalHold", True), ("PendingCopyOperation", False)],
-)
-def test_an_erasure_that_a_lock_forbids_is_refused_and_not_retried(code: str, is_refused: bool) -> None:
-    """Azurite has no locks, so a server gives the answers of blob-service-error-codes to a deletion."""
+@contextmanager
+def conflicting(code: str, shown: dict[str, str]) -> Iterator[tuple[Store, list[str]]]:
+    """A server that shows one blob, with these headers, and refuses each change of it with 409 and a code of
+    blob-service-error-codes. Gives its store, and the method of each change that was asked for."""
     asked: list[str] = []
 
-    class Locked(BaseHTTPRequestHandler):
+    class Conflicting(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._answer(200, shown)
 
         def do_DELETE(self) -> None:
-            asked.append(self.path)
-            self.send_response(409)
-            self.send_header("x-ms-error-code", code)
-            self.send_header("Content-Length", "0")
+            asked.append(self.command)
+            self._answer(409, {"x-ms-error-code": code})
+
+        do_PUT = do_DELETE
+
+        def _answer(self, status: int, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in ({"Content-Length": "0"} | headers).items():
+                self.send_header(name, value)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Locked) as server:
+    with HTTPServer(("127.0.0.1", 0), Conflicting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_port}/{AZURE_ACCOUNT}"
         account = f"AccountName={AZURE_ACCOUNT};AccountKey={AZURE_KEY}"
         connection = f"DefaultEndpointsProtocol=http;{account};BlobEndpoint={endpoint};"
-        with environ({"AZURE_STORAGE_CONNECTION_STRING": connection}), pytest.raises(StoreError) as raised:
-            open_store(f"az://{BUCKET}").erase("recordings/a")
-        server.shutdown()
-    assert (isinstance(raised.value, StoreRefused), len(asked)) == (is_refused, 1), raised.value
+        try:
+            with environ({"AZURE_STORAGE_CONNECTION_STRING": connection}):
+                yield open_store(f"az://{BUCKET}"), asked
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("code", "is_refused"),
+    [("BlobImmutableDueToPolicy", True), ("BlobImmutableDueToLegalHold", True), ("PendingCopyOperation", False)],
+)
+def test_an_erasure_that_a_lock_forbids_is_refused_and_not_retried(code: str, is_refused: bool) -> None:
+    """Azurite has no locks."""
+    with conflicting(code, {}) as (store, asked), pytest.raises(StoreError) as raised:
+        store.erase("recordings/a")
+    assert (isinstance(raised.value, StoreRefused), asked) == (is_refused, ["DELETE"]), raised.value
+
+
+def test_a_restore_that_somebody_else_asked_for_meanwhile_is_asked_for() -> None:
+    """Azurite rehydrates at once."""
+    with conflicting("BlobBeingRehydrated", {"x-ms-access-tier": "Archive", "ETag": '"1"'}) as (store, asked):
+        store.restore("recordings/a", RestoreWish())
+        assert asked == ["PUT"]
