@@ -60,7 +60,6 @@ from archive.stores.store import (
     StoreRefused,
     Written,
     errors_as,
-    latest_of,
     split_url,
 )
 from text.counts import many
@@ -259,9 +258,8 @@ class AzureStore:
                 found = self._blob(key).get_blob_properties()
         except _Missing:
             return None
-        if found.has_legal_hold:
-            return LEGAL_HOLD
-        return latest_of([getattr(found.immutability_policy, "expiry_time", None)])
+        end: datetime | None = found.immutability_policy.expiry_time
+        return LEGAL_HOLD if found.has_legal_hold else end
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period."""

@@ -149,8 +149,7 @@ class GcsStore:
         if blob is None:
             return None
         checksums = {"crc32c": blob.crc32c} if blob.crc32c else {}
-        ends = [one for one in (blob.retention.retain_until_time, blob.retention_expiration_time) if one is not None]
-        about: dict[str, Any] = {"locked_until": max(ends, default=None), "storage_class": blob.storage_class}
+        about: dict[str, Any] = {"locked_until": _retained_until(blob), "storage_class": blob.storage_class}
         return StoredObject(key, blob.size, str(blob.generation), checksums, **about)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -254,8 +253,10 @@ class GcsStore:
 
 def _lock_of(blob: Any) -> datetime | None:
     """The end of the lock of one generation: by a hold, by its own retention, or by the bucket's policy."""
-    if blob.temporary_hold or blob.event_based_hold:
-        return LEGAL_HOLD
+    return LEGAL_HOLD if blob.temporary_hold or blob.event_based_hold else _retained_until(blob)
+
+
+def _retained_until(blob: Any) -> datetime | None:
     return latest_of((blob.retention.retain_until_time, blob.retention_expiration_time))
 
 
