@@ -7,12 +7,9 @@ and learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-
 from archive.archive import Archive
 from archive.proof import Missing
-from archive.stores.store import RestoreWish, Speed, State, StoredObject
+from archive.stores.store import RestoreWish, Speed, StoredObject
 from text.counts import many
 
 LONGEST_DAYS = 365
@@ -28,45 +25,21 @@ _USUAL: dict[tuple[str, Speed], str] = {
 }
 
 
-@dataclass(frozen=True)
-class Whereabouts:
-    """In which storage class an object is, and whether it can be read.
-
-    Attributes:
-        key: its key.
-        storage_class: as the store names it; None if it has none.
-        state: whether its bytes can be read now.
-        readable_until: when a restored copy ends; None if nothing ends.
-    """
-
-    key: str
-    storage_class: str | None
-    state: State
-    readable_until: datetime | None
-
-    def __str__(self) -> str:
-        where = self.storage_class or "cold storage"
-        if self.state == "restoring":
-            return f"is being restored from {where}"
-        if self.state == "cold":
-            return f"is in {where} and must be restored before it can be read"
-        if self.readable_until is not None:
-            return f"was restored from {where} and can be read until {self.readable_until:%Y-%m-%d %H:%M} UTC"
-        return "can be read"
-
-
-def whereabouts(archive: Archive, key: str) -> Whereabouts:
-    """Where an object is; one request; blocks.
+def look_at(archive: Archive, key: str) -> StoredObject:
+    """An object as the store describes it; one request; blocks.
 
     Raises:
         Missing: it is not in the archive.
         StoreError: the store does not answer.
     """
-    return _of(key, archive.store.stat(key))
+    stored = archive.store.stat(key)
+    if stored is None:
+        raise Missing(key, "gone from the archive")
+    return stored
 
 
-def ask_for_restore(archive: Archive, key: str, wish: RestoreWish) -> Whereabouts:
-    """Ask for the restore of an object if it is cold; returns where it is then. Blocks.
+def ask_for_restore(archive: Archive, key: str, wish: RestoreWish) -> StoredObject:
+    """Ask for the restore of an object if it is cold; returns how it is then. Blocks.
 
     Raises:
         Missing: it is not in the archive.
@@ -77,19 +50,25 @@ def ask_for_restore(archive: Archive, key: str, wish: RestoreWish) -> Whereabout
         archive.store.restore(key, wish)
     except KeyError:
         raise Missing(key, "gone from the archive") from None
-    return whereabouts(archive, key)
+    return look_at(archive, key)
 
 
-def said_of(wish: RestoreWish, where: Whereabouts) -> str:
+def state_of(stored: StoredObject) -> str:
+    """Whether an object can be read, and where it is; the end of a sentence."""
+    where = stored.storage_class or "cold storage"
+    if stored.state == "restoring":
+        return f"is being restored from {where}"
+    if stored.state == "cold":
+        return f"is in {where} and must be restored before it can be read"
+    if stored.readable_until is not None:
+        return f"was restored from {where} and can be read until {stored.readable_until:%Y-%m-%d %H:%M} UTC"
+    return "can be read"
+
+
+def said_of(wish: RestoreWish, stored: StoredObject) -> str:
     """What was asked for, how long that takes, and how long the object stays readable then; the end of a sentence."""
-    place = where.storage_class or "cold storage"
+    place = stored.storage_class or "cold storage"
     usual = _USUAL.get((place, wish.speed))
     said = f"asked for its restore from {place} at the speed {wish.speed}"
     said += f"; usually ready within {usual}" if usual else ""
     return said if place == "Archive" else f"{said}, then readable for {many(wish.days, 'day')}"
-
-
-def _of(key: str, stored: StoredObject | None) -> Whereabouts:
-    if stored is None:
-        raise Missing(key, "gone from the archive")
-    return Whereabouts(key, stored.storage_class, stored.state, stored.readable_until)

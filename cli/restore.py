@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from archive.problems import restore_advice
-from archive.restore import Whereabouts, ask_for_restore, said_of, whereabouts
-from archive.stores.store import SPEEDS, RestoreWish, StoreCold
+from archive.restore import ask_for_restore, look_at, said_of, state_of
+from archive.stores.store import SPEEDS, RestoreWish, StoreCold, StoredObject
 from cli.console import open_console, print_json
 from text.errors import UsedWrongly, UserError
 from text.times import format_instant
@@ -46,26 +46,27 @@ def read_restore(*, is_asked: bool, days: int | None, tier: str | None, as_json:
 
 
 def is_readable(archive: Archive, key: str, restore: Restore, recording_id: str, log: Callable[[], None]) -> bool:
-    """Whether audio can be copied now; if not, ask for its restore if that is wanted, and say how it stands.
+    """Whether audio can be copied now: ask for its restore if it is cold and that is wanted, and say how it stands.
+
+    Without such a wish nobody looks: most audio is not cold, and the read itself tells.
 
     Raises:
         Missing: it is not in the archive.
-        UserError: it is cold, and no restore is wanted.
         StoreError: the store does not answer, or refuses the restore.
     """
     if restore.wish is None:
-        return True  # most audio is not cold, and the read itself tells
-    where = whereabouts(archive, key)
-    is_new = where.state == "cold"
+        return True
+    stored = look_at(archive, key)
+    is_new = stored.state == "cold"
     if is_new:
         log()
-        where = ask_for_restore(archive, key, restore.wish)
-    if where.state == "readable":
+        stored = ask_for_restore(archive, key, restore.wish)
+    if stored.state == "readable":
         return True
     if restore.as_json:
-        print_json(_report(where, recording_id, is_new=is_new))
+        print_json(_report(stored, recording_id, is_new=is_new))
         return False
-    said = f"{key}: {said_of(restore.wish, where)}" if is_new else f"{key} {where}, as asked for before"
+    said = f"{key}: {said_of(restore.wish, stored)}" if is_new else f"{key} {state_of(stored)}, as asked for before"
     open_console(stderr=True).print(
         f"{said}. Nothing was written yet; run the same command again then, and it writes the file."
     )
@@ -78,13 +79,13 @@ def cold(error: StoreCold) -> UserError:
     return UserError(f"{error}; nothing was written; {what}")
 
 
-def _report(where: Whereabouts, recording_id: str, *, is_new: bool) -> dict[str, object]:
-    until = None if where.readable_until is None else format_instant(where.readable_until)
+def _report(stored: StoredObject, recording_id: str, *, is_new: bool) -> dict[str, object]:
+    until = None if stored.readable_until is None else format_instant(stored.readable_until)
     return {
         "recording_id": recording_id,
-        "key": where.key,
-        "state": where.state,
-        "storage_class": where.storage_class,
+        "key": stored.key,
+        "state": stored.state,
+        "storage_class": stored.storage_class,
         "readable_until": until,
         "asked_now": is_new,
         "path": None,

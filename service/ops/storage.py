@@ -14,8 +14,8 @@ from archive import layout
 from archive.archive import Archive
 from archive.proof import Missing
 from archive.records import ArchivedObject, UnreadableRecord
-from archive.restore import LONGEST_DAYS, Whereabouts, ask_for_restore, said_of, whereabouts
-from archive.stores.store import SPEEDS, RestoreWish, Speed, State, StoreRefused
+from archive.restore import LONGEST_DAYS, ask_for_restore, look_at, said_of, state_of
+from archive.stores.store import SPEEDS, RestoreWish, Speed, State, StoredObject, StoreRefused
 from process.logs import get_logger
 from service.ops import accesses
 from service.ops.parts import Ops
@@ -53,7 +53,7 @@ def read_storage(archive: Archive, objects: Sequence[ArchivedObject]) -> list[St
     found = []
     for known in objects:
         with suppress(Missing):  # the page says so as damage
-            found.append(_stored(whereabouts(archive, known.key)))
+            found.append(_stored(look_at(archive, known.key)))
     return found
 
 
@@ -133,13 +133,13 @@ def _ask_for_each(
     """Ask for the restore of each object that is cold; where each is then, and a sentence about it. Blocks."""
     storage, said = [], []
     for known in objects:
-        where = whereabouts(archive, known.key)
-        if where.state == "cold":
-            where = ask_for_restore(archive, known.key, wish)
-            said.append(f"{known.key}: {said_of(wish, where)}.")
+        stored = look_at(archive, known.key)
+        if stored.state == "cold":
+            stored = ask_for_restore(archive, known.key, wish)
+            said.append(f"{known.key}: {said_of(wish, stored)}.")
         else:
-            said.append(f"{known.key} {where}.")
-        storage.append(_stored(where))
+            said.append(f"{known.key} {state_of(stored)}.")
+        storage.append(_stored(stored))
     return storage, said
 
 
@@ -153,6 +153,6 @@ def _wish(form: dict[str, str]) -> RestoreWish:
     return RestoreWish(int(days), speed)
 
 
-def _stored(where: Whereabouts) -> Stored:
-    until = None if where.readable_until is None else format_instant(where.readable_until)
-    return Stored(where.key, where.storage_class, where.state, until)
+def _stored(stored: StoredObject) -> Stored:
+    until = None if stored.readable_until is None else format_instant(stored.readable_until)
+    return Stored(stored.key, stored.storage_class, stored.state, until)
