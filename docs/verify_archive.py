@@ -51,6 +51,20 @@ PROOF = {"by": {"checksum", "etag", "read-back"}, "algorithm": str, "value": str
 OBJECT = {"key": str, "size": int, "sha256": str, "content_type": str, "proof": PROOF}
 AUDIO = {"format": str, "channels": int, "sample_rate_hz": int, "duration_ms": int, "findings": [str]}
 EARLIER_RECEIPT = {"recording_id": str, "objects": [OBJECT], "transcription_ids": [str], "confirmed_gone_at": str}
+GONE = {"key": str, "size": int, "sha256": str}
+TOKEN = {
+    "id": str,
+    "number": int,
+    "state": {"live", "revoked"},
+    "name": str,
+    "role": str,
+    "sha256": str,
+    "ends_at": str,
+    "by": str,
+    "at": str,
+}
+NOT_ARCHIVED = {"recording_id": str, "answer": str, "why": str, "by": str, "at": str}
+CASE_QUERY = dict.fromkeys(("number?", "since?", "until?", "connection?", "session?", "leg?", "id?"), (str, None))
 EARLIER_DECISION = {"decision": {"hold", "release"}, "why": str, "at": str}
 # The shape of each record, by name and schema. A shape is a type, a set of values, a tuple of alternatives, a list with
 # the shape of its items, or a dict of fields. `?` marks an optional field, `*` stands for any field.
@@ -72,31 +86,14 @@ SHAPES = {
         "callvault.deletion/2": EARLIER_RECEIPT | {"seen_at": str, "asked_at": str},
     },
     "gone.json": {"callvault.gone/1": {"recording_id": str, "objects": [OBJECT], "found_gone_at": str}},
-    "not-archived.json": {
-        "callvault.not-archived/1": {
-            "recording_id": str,
-            "recording": dict,
-            "answer": str,
-            "why": str,
-            "by": str,
-            "at": str,
-        }
-    },
+    "not-archived.json": {"callvault.not-archived/1": NOT_ARCHIVED | {"recording": dict}},
     "transcriptions-not-archived": {
-        "callvault.transcription-not-archived/1": {
-            "recording_id": str,
-            "transcription_id": str,
-            "transcription": dict,
-            "answer": str,
-            "why": str,
-            "by": str,
-            "at": str,
-        }
+        "callvault.transcription-not-archived/1": NOT_ARCHIVED | {"transcription_id": str, "transcription": dict}
     },
     "erased.json": {
         "callvault.erasure/1": {
             "recording_id": str,
-            "objects": [{"key": str, "size": int, "sha256": str}],
+            "objects": [GONE],
             "why": str,
             "by": str,
             "erased_at": str,
@@ -110,7 +107,7 @@ SHAPES = {
             "recording_id": str,
             "number": int,
             "goes": [{"audio", "transcripts"}],
-            "objects": [{"key": str, "size": int, "sha256": str}],
+            "objects": [GONE],
             "why": str,
             "by": str,
             "rule": str,
@@ -160,31 +157,8 @@ SHAPES = {
     },
     "transcribing": {"callvault.transcribing/1": {"connection_id": str}},
     "api-tokens": {
-        "callvault.api-token/1": {
-            "id": str,
-            "number": int,
-            "state": {"live", "revoked"},
-            "name": str,
-            "role": str,
-            "sha256": str,
-            "ends_at": str,
-            "by": str,
-            "at": str,
-        },
-        "callvault.api-token/2": {
-            "id": str,
-            "number": int,
-            "state": {"live", "revoked"},
-            "name": str,
-            "role": str,
-            "sha256": str,
-            "ends_at": str,
-            "by": str,
-            "at": str,
-            "connections?": [str],
-            "numbers?": [str],
-            "mask?": bool,
-        },
+        "callvault.api-token/1": TOKEN,
+        "callvault.api-token/2": TOKEN | {"connections?": [str], "numbers?": [str], "mask?": bool},
     },
     "retention": {
         "callvault.retention/1": {
@@ -216,9 +190,7 @@ SHAPES = {
             "number": int,
             "state": {"open", "closed"},
             "name": str,
-            "query": dict.fromkeys(
-                ("number?", "since?", "until?", "connection?", "session?", "leg?", "id?"), (str, None)
-            ),
+            "query": CASE_QUERY,
             "why": str,
             "by": str,
             "at": str,
@@ -251,6 +223,7 @@ SHAPES = {
     },
 }
 NAMES_ITS_RECORDING = ("deleted.json", "gone.json", "not-archived.json", "transcriptions-not-archived")
+NUMBERED = {"damage": ["key"], "api-tokens": ["id"], "cases": ["id"], "retention": []}  # the fields that a key contains
 BESIDE = (*NAMES_ITS_RECORDING, "transcriptions", "decisions")
 WRITTEN_AT = {  # the field with the time of writing
     "recording.json": "archived_at",
@@ -428,6 +401,7 @@ def gone_of(archive, folder, recording_id, keys):
     return gone
 
 
+@functools.lru_cache(None)
 def rule_names(archive, key):
     """The names of the rules that a person applied; None if they cannot be read, which is a problem of its own."""
     try:
@@ -687,14 +661,10 @@ def check_root(archive):
             said = archive.record(key, name)
             if said and name == "decisions" and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
                 archive.problem("damaged", key, "contains another decision")
-            if said and name == "damage" and key != f"damage/{encoded(said['key'])}/{said['number']:08d}.json":
-                archive.problem("damaged", key, "contains another entry, or the entry of another object")
-            if said and name == "api-tokens" and key != f"api-tokens/{encoded(said['id'])}/{said['number']:08d}.json":
-                archive.problem("damaged", key, "contains another row, or the row of another API token")
-            if said and name == "retention" and key != f"retention/{said['number']:08d}.json":
-                archive.problem("damaged", key, "contains the rules of another number")
-            if said and name == "cases" and key != f"cases/{encoded(said['id'])}/{said['number']:08d}.json":
-                archive.problem("damaged", key, "contains another row, or the row of another case")
+            if said and name in NUMBERED:
+                own = "".join(f"{encoded(said[field])}/" for field in NUMBERED[name])
+                if key != f"{name}/{own}{said['number']:08d}.json":
+                    archive.problem("damaged", key, "contains the record of another key")
     numbers = {int(key[10:-5]) for key in archive.paths if kind_of(key) == "retention"}
     for number in sorted(set(range(1, max(numbers, default=0))) - numbers):
         archive.problem("missing", f"retention/{number:08d}.json", "later retention rules exist")
