@@ -142,21 +142,27 @@ With `serve --processes N`, what is of the receiver is the sum of its processes,
 `deploy/prometheus/alerts.yml` has the alerts and `deploy/grafana/` a dashboard.""".splitlines()
 
 
+def _with_tables(name: str, tables: dict[str, list[str]]) -> str:
+    """A document in which the table after each of these marks is replaced by these lines."""
+    text = (Path(__file__).parent / name).read_text()
+    for mark, lines in tables.items():
+        before, _, rest = text.partition(mark)
+        text = before + mark + "\n".join(lines) + rest[rest.index("\n\n") :]
+    return text
+
+
 def runbook() -> str:
     """The tables of alerts and of conditions within `docs/runbook.md`."""
-    before, _, rest = (Path(__file__).parent / "runbook.md").read_text().partition(_ALERTS)
-    lines = ["| alert | severity | what it means | what to do |", "| --- | --- | --- | --- |"]
+    alerts = ["| alert | severity | what it means | what to do |", "| --- | --- | --- | --- |"]
     names: dict[Kind, list[str]] = {}
     for name, kind in KINDS.items():
         names.setdefault(kind, []).append(f"`{name}`")
     for kind, same in names.items():
-        lines.append(f"| {', '.join(same)} | {kind.severity or 'by the fault'} | {kind.meaning} | {kind.remedy} |")
-    text = before + _ALERTS + "\n".join(lines) + rest[rest.index("\n\n") :]
-    before, _, rest = text.partition(_CONDITIONS)
-    lines = ["| kind | severity | what is wrong | what to do |", "| --- | --- | --- | --- |"]
+        alerts.append(f"| {', '.join(same)} | {kind.severity or 'by the fault'} | {kind.meaning} | {kind.remedy} |")
+    conditions = ["| kind | severity | what is wrong | what to do |", "| --- | --- | --- | --- |"]
     for name, row in CONDITIONS.items():
-        lines.append(f"| `{name}` | {row.severity} | {row.meaning} | {row.advice} |")
-    return before + _CONDITIONS + "\n".join(lines) + rest[rest.index("\n\n") :]
+        conditions.append(f"| `{name}` | {row.severity} | {row.meaning} | {row.advice} |")
+    return _with_tables("runbook.md", {_ALERTS: alerts, _CONDITIONS: conditions})
 
 
 _SCOPED: dict[Scoped, str] = {
@@ -170,7 +176,6 @@ _SCOPED: dict[Scoped, str] = {
 
 def access() -> str:
     """The table of roles within `docs/access.md`."""
-    before, _, rest = (Path(__file__).parent / "access.md").read_text().partition(_MAY)
     roles = [role for role in ROLES if role != "admin"]
     lines = [f"| what | path | {' | '.join(roles)} | with a scope |"]
     lines.append(f"| --- | --- | {' | '.join('---' for _ in roles)} | --- |")
@@ -183,27 +188,23 @@ def access() -> str:
         marks = " | ".join("yes" if role in row.may else "" for role in roles)
         scoped = _SCOPED[row.scoped] if row.may & {*SCOPED_ROLES} else ""
         lines.append(f"| {what[0].upper()}{what[1:]} | {path} | {marks} | {scoped} |")
-    return before + _MAY + "\n".join(lines) + rest[rest.index("\n\n") :]
+    return _with_tables("access.md", {_MAY: lines})
 
 
 def access_log() -> str:
     """The tables within `docs/access-log.md`: for what a reason may be asked, and what each page and command writes."""
-    before, _, rest = (Path(__file__).parent / "access-log.md").read_text().partition(_ASKED)
     lines = ["| word | a reason to | words of the log |", "| --- | --- | --- |"]
     for name, act in ACTS.items():
         lines.append(f"| `{name}` | {act.help} | {', '.join(f'`{word}`' for word in sorted(act.covers))} |")
-    text = before + _ASKED + "\n".join(lines) + rest[rest.index("\n\n") :]
-    before, _, rest = text.partition(_LINES)
-    return before + _LINES + "\n".join(accesses.table()) + rest[rest.index("\n\n") :]
+    return _with_tables("access-log.md", {_ASKED: lines, _LINES: accesses.table()})
 
 
 def api() -> str:
     """The table of problems within `docs/api.md`."""
-    before, _, rest = (Path(__file__).parent / "api.md").read_text().partition(_PROBLEMS)
     lines = ["| type: `urn:callvault:problem:` | status | meaning | what to do |", "| --- | --- | --- | --- |"]
     for kind, known in sorted(PROBLEMS.items(), key=lambda row: row[1].status):
         lines.append(f"| `{kind}` | {known.status} | {known.title} | {known.advice} |")
-    return before + _PROBLEMS + "\n".join(lines) + rest[rest.index("\n\n") :]
+    return _with_tables("api.md", {_PROBLEMS: lines})
 
 
 def commands_page() -> str:
