@@ -139,11 +139,14 @@ def _add(lying: Lying, stored: StoredObject, month: float | None, *, is_audio: b
 
 
 def _consider(moved: Moved, stored: StoredObject, move: Move, prices: Prices) -> None:
-    """Add audio to what would be moved, unless it lies there already, is too small, or lies somewhere cheaper."""
+    """Add audio to what would be moved, unless it lies there already, is too small, or lies somewhere cheaper.
+
+    It counts where the price is the same: INTELLIGENT_TIERING begins as dear as STANDARD, and S3 moves audio there.
+    """
     if stored.size < move.least_bytes or stored.storage_class == move.storage_class:
         return
     here, there = prices.classes.get(stored.storage_class or prices.default), prices.classes.get(move.storage_class)
-    if here is not None and there is not None and here.gib_month <= there.gib_month:
+    if here is not None and there is not None and here.gib_month < there.gib_month:
         return
     moved.objects += 1
     moved.size_bytes += stored.size

@@ -169,7 +169,7 @@ def _moved_lines(found: Cost, prices: Prices, move: Move) -> list[str]:
     moved, money = found.moved, prices.currency
     if moved is None or not moved.objects:
         return [f"no audio of calls before {move.before} would move to {move.storage_class}: none is there, large enough, "
-                "and in a dearer class"]  # fmt: skip
+                "and in a class that costs at least as much"]  # fmt: skip
     at_least = f" of at least {format_size(move.least_bytes)}" if move.least_bytes else ""
     before, after = format_money(moved.month_before, money), format_money(moved.month_after, money)
     lines = [
@@ -179,6 +179,8 @@ def _moved_lines(found: Cost, prices: Prices, move: Move) -> list[str]:
         f"  once: {format_money(moved.once, money)} for the requests that move it",
         f"  to read or restore all of it once: {format_money(moved.read_once, money)}",
     ]
+    if move.storage_class == "INTELLIGENT_TIERING":
+        lines.append("  at the price of its frequent tier; what nobody reads for 30 days moves to a cheaper one by itself")
     price = prices.classes.get(move.storage_class)
     if price is not None and price.minimum_days:
         lines.append(f"  {move.storage_class} bills each object for at least {many(price.minimum_days, 'day')}")

@@ -197,6 +197,8 @@ def test_cost_names_each_class_and_what_a_move_would_save(cold: Cold, tmp_path: 
     assert (would["objects"], would["size_bytes"]) == (1, len(big)), "small audio and what is cheaper already stay"
     assert would["month_after"] == pytest.approx(len(big) / 1024**3 * 0.004)
     assert would["month_before"] == pytest.approx(len(big) / 1024**3 * 0.023)
+    would = json.loads(cold.run("cost", "--older-than", "5d", "--to", "intelligent_tiering", "--json")[0])["move"]
+    assert would["objects"] == 1 and would["month_after"] > would["month_before"], "with monitoring, before it tiers"
     table = tmp_path / "prices.toml"
     table.write_text(
         'currency = "EUR"\ndate = "2026-11"\n[s3]\nplace = "ours"\ndefault = "STANDARD"\n'
