@@ -19,31 +19,34 @@ from workers.runtime import open_archive
 
 async def check_lifecycle(settings: Settings, redis: Any) -> str:
     """Check that no rule of the bucket deletes objects of the archive, or moves records to where they cannot be read at once."""
-
-    def look() -> str | None:
-        store = open_archive(settings).store
-        records = (IDENTITY_KEY, *(stored.key for stored in islice(store.list("seals/"), 1)))
-        found = {key: store.stat(key) for key in records}
-        return next((key for key, stored in found.items() if stored is not None and stored.state != "readable"), None)
-
     try:
-        cold = await asyncio.to_thread(look)
+        rules = await asyncio.to_thread(_look, settings)
     except StoreCold as error:
         raise Wrong(str(error), ADVICE["cold"]) from None
     except (StoreError, UserError) as error:
-        raise Noted(f"cannot be checked: {one_line(error)}", "fix the archive first") from None
-    if cold is not None:
-        raise Wrong(f"{cold} is in cold storage", ADVICE["cold"])
+        raise Noted(f"cannot be checked: {one_line(error)}", "fix the archive first, or try again later") from None
+    return _judged(settings, rules)
+
+
+def _look(settings: Settings) -> tuple[LifecycleRule, ...] | None:
+    """The rules of the bucket, if records can be read.
+
+    Raises:
+        Wrong, Noted: a record is cold; or the credentials may not see the rules.
+        UserError, StoreError: the archive cannot be opened or read.
+    """
+    store = open_archive(settings).store
+    for key in (IDENTITY_KEY, *(stored.key for stored in islice(store.list("seals/"), 1))):
+        stored = store.stat(key)
+        if stored is not None and stored.state != "readable":
+            raise Wrong(f"{key} is in cold storage", ADVICE["cold"])
     try:
-        rules = await asyncio.to_thread(lambda: open_archive(settings).store.lifecycle())
+        return store.lifecycle()
     except StoreRefused as error:
         raise Noted(
             f"cannot see the bucket's lifecycle rules: {one_line(error)}",
             "check by hand that none deletes what belongs to the archive; see docs/stores.md",
         ) from None
-    except StoreError as error:
-        raise Noted(f"cannot be checked: {one_line(error)}", "try again later") from None
-    return _judged(settings, rules)
 
 
 def _judged(settings: Settings, rules: tuple[LifecycleRule, ...] | None) -> str:
