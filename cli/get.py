@@ -19,7 +19,7 @@ from archive.erasures import disposed_keys
 from archive.problems import Problem, advice_for, wrong
 from archive.proof import Damaged, Missing
 from archive.readers import TRANSCRIPTION
-from archive.records import ArchivedObject, UnreadableRecord
+from archive.records import ArchivedObject, Disposal, UnreadableRecord
 from archive.restore import LONGEST_DAYS
 from archive.stores.store import StoreCold
 from cli.console import open_console, print_json
@@ -176,17 +176,18 @@ def _refuse_if_erased(archive: Archive, folder: str, recording_id: str) -> None:
 
 def _refuse_if_disposed(archive: Archive, folder: str, recording_id: str, key: str) -> None:
     if archive.store.stat(key) is None and (record := disposed_keys(archive, folder).get(key)) is not None:
-        under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
-        raise UserError(f"the audio of recording {recording_id} was disposed of {under} at {record.disposed_at[:19]}Z")
+        raise _disposed("audio", recording_id, record)
 
 
 def _refuse_if_words_disposed(archive: Archive, folder: str, recording_id: str) -> None:
     for record in disposed_keys(archive, folder).values():
         if "transcripts" in record.goes:
-            under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
-            raise UserError(
-                f"the transcript of recording {recording_id} was disposed of {under} at {record.disposed_at[:19]}Z"
-            )
+            raise _disposed("transcript", recording_id, record)
+
+
+def _disposed(what: str, recording_id: str, record: Disposal) -> UserError:
+    under = f"under retention rule {record.rule} of applied rules {record.rules_number} at {record.disposed_at[:19]}Z"
+    return UserError(f"the {what} of recording {recording_id} was disposed of {under}")
 
 
 def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_id: str) -> ArchivedObject:
