@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 
 from archive import kinds
-from archive.prices import GIB, Price, Prices
+from archive.prices import GIB, Prices
 from archive.stores.store import Store, StoredObject
 
 _AUDIO = (kinds.AUDIO, kinds.VERSION_AUDIO)
@@ -31,11 +31,6 @@ class Move:
     storage_class: str
     before: date
     least_bytes: int = 0
-
-    @classmethod
-    def of_age(cls, storage_class: str, days: int, today: date, least_bytes: int) -> Move:
-        """A move of the audio of calls that are so many days old."""
-        return cls(storage_class, today - timedelta(days=days), least_bytes)
 
 
 @dataclass
@@ -126,7 +121,6 @@ def cost_of(
             _consider(found.moved, stored, move, prices)
         if objects % _SHOWN_OBJECTS == 0:
             show(objects, size_bytes)
-    show(objects, size_bytes)
     return found
 
 
@@ -152,12 +146,8 @@ def _consider(moved: Moved, stored: StoredObject, move: Move, prices: Prices) ->
     moved.size_bytes += stored.size
     moved.month_before = _plus(moved.month_before, prices.month(stored.storage_class, stored.size))
     moved.month_after = _plus(moved.month_after, prices.month(move.storage_class, stored.size))
-    moved.once = _plus(moved.once, _request(there))
+    moved.once = _plus(moved.once, None if there is None else there.move_1000 / 1000)
     moved.read_once = _plus(moved.read_once, None if there is None else stored.size / GIB * there.read_gib)
-
-
-def _request(price: Price | None) -> float | None:
-    return None if price is None else price.move_1000 / 1000
 
 
 def _plus(one: float | None, other: float | None) -> float | None:

@@ -18,6 +18,8 @@ from text.sizes import format_size
 from text.times import format_instant, parse_duration, utc_now
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from archive.cost import Cost, Move
     from archive.prices import Prices
     from config.settings import Settings
@@ -74,7 +76,9 @@ def command(
         from archive.stores.audio_rule import target_of
 
         days, storage_class = _days(older_than), target_of(settings.archive_address, to)
-        return _print_rule(settings, storage_class, days) if rule else _cost(settings, (storage_class, days), json)
+        if rule:
+            return _print_rule(settings, storage_class, days)
+        return _cost(settings, (storage_class, timedelta(days)), json)
     return _cost(settings, None, json)
 
 
@@ -90,7 +94,7 @@ def _days(text: str) -> int:
     return age.days
 
 
-def _print_prices(file: Any) -> int:
+def _print_prices(file: Path) -> int:
     from archive.prices import read_prices
 
     read_prices("s3://any", file)  # a table that cannot be read is worth an error, not a copy
@@ -106,7 +110,7 @@ def _print_rule(settings: Settings, storage_class: str, days: int) -> int:
     return 0
 
 
-def _cost(settings: Settings, wanted: tuple[str, int] | None, as_json: bool) -> int:
+def _cost(settings: Settings, wanted: tuple[str, timedelta] | None, as_json: bool) -> int:
     from archive.cost import Move, cost_of
     from archive.prices import read_prices
     from archive.stores.audio_rule import least_bytes_of
@@ -119,7 +123,7 @@ def _cost(settings: Settings, wanted: tuple[str, int] | None, as_json: bool) -> 
     at = utc_now()
     move = None
     if wanted is not None:
-        move = Move.of_age(*wanted, at.date(), least_bytes_of(settings.archive_address))
+        move = Move(wanted[0], at.date() - wanted[1], least_bytes_of(settings.archive_address))
     with counting(open_console(stderr=True)) as show:
         found = cost_of(
             archive.store, prices, move, lambda objects, size: show(f"{many(objects, 'object')}, {format_size(size)}")
@@ -137,15 +141,8 @@ def _lines(settings: Settings, found: Cost, prices: Prices, move: Move | None, l
     rows = [("storage class", "objects", "size", "of it audio", "a month")]
     for name, lying in sorted(found.classes.items()):
         month = format_money(lying.month, money) if lying.month is not None else "no price in the table"
-        rows.append(
-            (
-                name or "(none)",
-                str(lying.objects),
-                format_size(lying.size_bytes),
-                format_size(lying.audio_bytes),
-                month,
-            )
-        )
+        sizes = (format_size(lying.size_bytes), format_size(lying.audio_bytes))
+        rows.append((name or "(none)", str(lying.objects), *sizes, month))
     total = format_money(found.month, money)
     if found.month is None:
         total = f"unknown; at least {format_money(found.known_month, money)}" if found.known_month else "unknown"
@@ -180,7 +177,9 @@ def _moved_lines(found: Cost, prices: Prices, move: Move) -> list[str]:
         f"  to read or restore all of it once: {format_money(moved.read_once, money)}",
     ]
     if move.storage_class == "INTELLIGENT_TIERING":
-        lines.append("  at the price of its frequent tier; what nobody reads for 30 days moves to a cheaper one by itself")
+        lines.append(
+            "  at the price of its frequent tier; what nobody reads for 30 days moves to a cheaper one by itself"
+        )
     price = prices.classes.get(move.storage_class)
     if price is not None and price.minimum_days:
         lines.append(f"  {move.storage_class} bills each object for at least {many(price.minimum_days, 'day')}")
