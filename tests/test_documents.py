@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from archive import kinds
 from docs.commands import all_pages
 from docs.make import DOCUMENTS
 from workers.alerts.kinds import KINDS
@@ -78,6 +79,13 @@ def test_every_file_that_the_architecture_names_exists() -> None:
             path = ROOT / name if "/" in name else folder / name
             assert path.exists() or (ROOT / "workers" / name).exists(), (name, line)
             folder = path if path.is_dir() else path.parent
+
+
+def test_what_must_stay_readable_and_what_is_verified_at_the_root_are_complete_lists() -> None:
+    for name, listed in (("stores.md", kinds.KINDS), ("verify.md", kinds.AT_THE_ROOT)):
+        text = (ROOT / "docs" / name).read_text()
+        tops = {"".join(kind.key.partition("/")[:2]) for kind in listed}
+        assert not [top for top in tops if f"`{top}" not in text], name
 
 
 def test_every_file_that_a_text_names_exists() -> None:
