@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from text.times import utc_now
 from workers.queue.embedded import EmbeddedServer
 
 TOKEN = "a-token-for-tests-only"
+_AXE = Path(__file__).parents[2] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 _OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 _OPTIONS += " --disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
 
@@ -136,6 +138,20 @@ def page(request: pytest.FixtureRequest, browser: Browser, deployment: Deploymen
 def until(page: Page, what: str) -> None:
     """Wait until an expression is true on a page; `Page.wait_for_function` needs `eval`, which its policy forbids."""
     wait_for(lambda: page.evaluate(what), 30, what)
+
+
+def assert_can_be_read(page: Page, what: str) -> None:
+    """axe-core finds nothing serious, and the page is no wider than the screen."""
+    page.evaluate(_AXE.read_text())  # the page's policy forbids a script element
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    serious = [
+        (violation["id"], [node["html"] for node in violation["nodes"]])
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert serious == [], f"{what}: {json.dumps(serious, indent=1)}"
+    assert page.viewport_size is not None
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], what
 
 
 def sign_in(page: Page, token: str = TOKEN) -> None:

@@ -17,12 +17,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from archive import layout
 from lab.processes import receiver
-from tests.browser.conftest import TOKEN, sign_in, until
-from tests.browser.test_pages import AXE
+from tests.browser.conftest import assert_can_be_read, sign_in, until
 from tests.seals.small import SmallArchive, ago
+from tests.service.test_access_log import ARCHIVE_ID, environment
 from workers.keys import ACCESS_WAITING
 
-ARCHIVE_ID = "ab" * 16
 ONE = "/ops/recordings/11-one"
 
 
@@ -50,10 +49,8 @@ def small(tmp_path: Path) -> SmallArchive:
 def page(request: pytest.FixtureRequest, browser: Browser, small: SmallArchive, redis_url: str) -> Iterator[Page]:
     """A signed-in page of a receiver that asks for reasons; nothing is wider than the screen and axe-core has no complaint."""
     size: Any = {"width": 1280, "height": 800} if request.param == "desk" else {"width": 390, "height": 844}
-    environment = {"REDIS_URL": redis_url, "CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "TELNYX_API_KEY": "KEY"}
-    environment |= {"TELNYX_BASE_URL": "http://127.0.0.1:9/v2", "CALLVAULT_DATA": str(small.root.parent / "data")}
-    environment |= {"CALLVAULT_OPS_TOKEN": TOKEN, "CALLVAULT_ASK_WHY": "listen,download,export,inventory"}
-    with receiver(environment) as (_, process):
+    settings = environment(redis_url, small, CALLVAULT_ASK_WHY="listen,download,export,inventory")
+    with receiver(settings) as (_, process):
         context = browser.new_context(base_url=process.url, locale="en-US", timezone_id="UTC", viewport=size)
         new, complaints = context.new_page(), list[str]()
         new.on("pageerror", lambda error: complaints.append(str(error)))
@@ -64,16 +61,6 @@ def page(request: pytest.FixtureRequest, browser: Browser, small: SmallArchive, 
         assert complaints == []
 
 
-def _looks_right(page: Page, name: str) -> None:
-    """Nothing is wider than the screen, and axe-core has no serious complaint."""
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
-    serious = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert serious == [], json.dumps(serious, indent=1)
-    assert page.viewport_size is not None
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], name
-
-
 def _lines(redis: Any) -> list[tuple[str, str]]:
     rows = [json.loads(row) for row in redis.lrange(ACCESS_WAITING + ARCHIVE_ID, 0, -1)]
     return [(row["what"], row.get("why", "")) for row in rows if row["what"] in ("play", "download", "export", "share")]
@@ -82,7 +69,7 @@ def _lines(redis: Any) -> list[tuple[str, str]]:
 def test_a_person_says_why_once_and_then_hears_and_downloads(page: Page, redis: Any) -> None:
     page.goto(ONE)
     expect(page.locator("audio")).to_have_count(0)
-    _looks_right(page, "asks")
+    assert_can_be_read(page, "asks")
     page.get_by_role("button", name="Show the player").click()
     expect(page.locator("audio")).to_have_count(0)  # the field is required, so the form stays
     page.get_by_label("Reason").first.fill("complaint 17")
@@ -102,13 +89,13 @@ def test_a_person_says_why_once_and_then_hears_and_downloads(page: Page, redis: 
     expect(page.locator("audio")).to_have_count(0)
     page.goto("/ops/recordings/11-two/audio.wav")  # an address that somebody has sent
     expect(page.get_by_role("heading", level=1)).to_have_text("Reason")
-    _looks_right(page, "why")
+    assert_can_be_read(page, "why")
 
 
 def test_lists_are_exported_and_evidence_is_shared_with_a_reason(page: Page, redis: Any) -> None:
     page.goto("/ops/recordings?q=id:11-one")
     page.get_by_text("Export all (CSV").click()
-    _looks_right(page, "export")
+    assert_can_be_read(page, "export")
     page.get_by_label("Reason").first.fill("audit 3")
     with page.expect_download() as download:
         page.get_by_role("button", name="Export", exact=True).click()
@@ -122,7 +109,7 @@ def test_lists_are_exported_and_evidence_is_shared_with_a_reason(page: Page, red
     assert "11-one" in download.value.path().read_text()
     page.goto(f"/ops/evidence/{ago(11)}")
     page.get_by_text("Inventory (CSV)").click()
-    _looks_right(page, "inventory")
+    assert_can_be_read(page, "inventory")
     page.get_by_label("Reason").first.fill("audit 5")
     with page.expect_download() as download:
         page.get_by_role("button", name="Take the inventory").click()

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Deployment
-from tests.browser.test_pages import AXE
+from tests.browser.conftest import Deployment, assert_can_be_read
 from tests.seals.test_export import check
-
-PICTURES = os.environ.get("CALLVAULT_SCREENSHOTS")
-
-
-def _look_at(page: Page, name: str) -> None:
-    """Check that a page can be read by keyboard and ear and fits the screen; keep a picture if that is asked for."""
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], name
-    width = page.evaluate("innerWidth")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"{name}-{width}.png", full_page=True)
 
 
 @pytest.mark.timeout(240)
@@ -34,7 +19,7 @@ def test_an_export_is_asked_for_followed_downloaded_and_shared(
     page.goto("/ops/recordings?q=state:archived")
     page.get_by_role("link", name="Export with proofs").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Export with proofs")
-    _look_at(page, "export-form")
+    assert_can_be_read(page, "export-form")
     page.get_by_label("Encrypt for").fill("age1xyz")
     page.get_by_role("button", name="Make the bundle").click()
     expect(page.locator("main")).to_contain_text("recipient 'age1xyz' cannot be used", ignore_case=True)
@@ -45,7 +30,7 @@ def test_an_export_is_asked_for_followed_downloaded_and_shared(
     first = page.get_by_role("article").first
     expect(first).to_contain_text("state:archived")
     expect(first.get_by_role("link", name="Download")).to_be_visible(timeout=60_000)  # the page follows by itself
-    _look_at(page, "exports")
+    assert_can_be_read(page, "exports")
     with page.expect_download() as downloading:
         first.get_by_role("link", name="Download").click()
     downloading.value.save_as(tmp_path / "bundle.zip")
@@ -56,12 +41,12 @@ def test_an_export_is_asked_for_followed_downloaded_and_shared(
     assert status in (0, 3), said  # the calls of today have no seal yet
     first.get_by_role("button", name="Make an address").click()
     address = page.locator("#shared-url").inner_text()
-    _look_at(page, "exports-address")
+    assert_can_be_read(page, "exports-address")
     with browser.new_context(viewport=page.viewport_size) as context:
         stranger = context.new_page()
         stranger.goto(address)
         expect(stranger.locator("main")).to_contain_text("Ada shares")
-        _look_at(stranger, "bundle")
+        assert_can_be_read(stranger, "bundle")
         with stranger.expect_download() as downloading:
             stranger.get_by_role("link", name="Download").click()
         assert downloading.value.path().read_bytes() == (tmp_path / "bundle.zip").read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from lab.processes import callvault, receiver
 from lab.servers import RunningSandbox
 from sandbox.main import furnish
-from tests.browser.test_pages import AXE
+from tests.browser.conftest import assert_can_be_read
 
 _WIDTH = 320
 
@@ -34,13 +33,7 @@ def test_overview_and_connections_fit_the_smallest_phone_and_are_read_by_ear(
             for path in ("/ops", "/ops?span=hour", "/ops?span=month", "/ops/connections", "/ops/recordings"):
                 page.goto(path)
                 page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
-                assert page.evaluate("document.documentElement.scrollWidth") <= _WIDTH, path
-                page.evaluate(AXE.read_text())
-                found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
-                serious = [
-                    (one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")
-                ]
-                assert serious == [], f"{path}: {json.dumps(serious, indent=1)}"
+                assert_can_be_read(page, path)
         finally:
             context.close()
 

@@ -6,7 +6,6 @@ named with what still works. `make screenshots` takes the pictures, also of the 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +22,7 @@ from playwright.sync_api import Browser, Page, expect
 from lab.processes import wait_for
 from sandbox.world import World
 from service.ops.tables import PAGES
-from tests.browser.conftest import TOKEN, Deployment, deployed, sign_in
-from tests.browser.test_pages import AXE
+from tests.browser.conftest import TOKEN, Deployment, assert_can_be_read, deployed, sign_in
 from tests.workers.steps import pages
 from workers.engine.attempts import Attempt, DeadLetter
 
@@ -168,15 +166,8 @@ def _says(page: Page, text: str) -> bool:
     return False
 
 
-def _assert_can_be_read(page: Page, what: str) -> None:
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    serious = [
-        (violation["id"], [node["html"] for node in violation["nodes"]])
-        for violation in found["violations"]
-        if violation["impact"] in ("serious", "critical")
-    ]
-    assert serious == [], f"{what}: {json.dumps(serious, indent=1)}"
+def _assert_can_be_read_and_narrow(page: Page, what: str) -> None:
+    assert_can_be_read(page, what)
     before = page.viewport_size
     page.set_viewport_size(_NARROW)
     assert page.evaluate("document.documentElement.scrollWidth") <= _NARROW["width"], what
@@ -209,7 +200,7 @@ def test_every_page_can_be_read_in_every_state(in_state: tuple[str, Deployment],
         )
         page = context.new_page()
         page.goto("/ops")
-        _assert_can_be_read(page, f"sign-in {name}")
+        _assert_can_be_read_and_narrow(page, f"sign-in {name}")
         _take(page, "sign-in", name, screen, scheme)
         sign_in(page)
         for title, path in _paths(deployment).items():
@@ -217,7 +208,7 @@ def test_every_page_can_be_read_in_every_state(in_state: tuple[str, Deployment],
             _settle(page)
             if state.must_say(title):
                 wait_for(partial(_says, page, state.says), 30, f"{title} {name}: {state.says}")
-            _assert_can_be_read(page, f"{title} {name}")
+            _assert_can_be_read_and_narrow(page, f"{title} {name}")
             _take(page, title, name, screen, scheme)
         context.close()
 
