@@ -25,10 +25,9 @@ import httpx
 from lab.processes import Process, Receiver, run_callvault, wait_for
 from lab.redis import Server
 from tests.seals.small import SmallArchive
+from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment
 from workers.keys import ACCESS_BATCH, ACCESS_WAITING, TURN
 
-ARCHIVE_ID = "ab" * 16
-TOKEN = "a-token-for-tests-only"
 RECORDINGS = [f"{days}-{name}" for days in (5, 7, 9, 11) for name in ("one", "two")]
 _MOVE_SECONDS = 180  # a worker moves lines once a minute, and another takes over from a killed one
 
@@ -62,9 +61,8 @@ class _Run:
         self.names = (f"person {n}" for n in range(10**9))
 
     def settings(self, redis_url: str) -> dict[str, str]:
-        found = {"REDIS_URL": redis_url, "CALLVAULT_ARCHIVE_URL": self.small.root.as_uri(), "TELNYX_API_KEY": "KEY"}
-        found |= {"TELNYX_BASE_URL": "http://127.0.0.1:9/v2", "CALLVAULT_DATA": str(self.folder / "data")}
-        return found | {"CALLVAULT_OPS_TOKEN": TOKEN, "CALLVAULT_API_REQUESTS_PER_MINUTE": "0"}
+        telnyx = {"TELNYX_API_KEY": "KEY", "TELNYX_BASE_URL": "http://127.0.0.1:9/v2"}
+        return environment(redis_url, self.small, CALLVAULT_API_REQUESTS_PER_MINUTE="0", **telnyx)
 
     def people(self, urls: list[str]) -> None:
         """One person after another signs in and plays each recording in two ranges, at any receiver; until there are enough."""

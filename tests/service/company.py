@@ -122,7 +122,6 @@ def make_company(redis_url: str, redis: Any, tmp_path: Path) -> Iterator[Company
         decision |= {"subject": subject, "why": "case of theirs", "by": "Ben", "at": format_instant(noon(DAY))}
         small.write(layout.decision_key(scope, subject, "cd" * 16), decision)
     settings = environment(redis_url, small, CALLVAULT_DELETE_ORIGINALS="verified")
-    del settings["TELNYX_API_KEY"]  # nobody waits for Telnyx
     with receiver(settings) as (client, _):
         everyone = Company(client, small, settings)
         assert set(everyone.found(bearer(TOKEN), session="call")[0]) == {INSIDE, OUTSIDE}

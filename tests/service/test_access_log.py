@@ -41,9 +41,9 @@ def small(tmp_path: Path) -> SmallArchive:
 
 
 def environment(redis_url: str, small: SmallArchive, **more: str) -> dict[str, str]:
-    found = {"REDIS_URL": redis_url, "CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "TELNYX_API_KEY": "KEY"}
-    found |= {"TELNYX_BASE_URL": "http://127.0.0.1:9/v2", "CALLVAULT_DATA": str(small.root.parent / "data")}
-    return found | {"CALLVAULT_OPS_TOKEN": TOKEN} | more
+    """Settings without a key of Telnyx, so that nothing waits for its answer."""
+    found = {"REDIS_URL": redis_url, "CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "CALLVAULT_OPS_TOKEN": TOKEN}
+    return found | {"CALLVAULT_DATA": str(small.root.parent / "data")} | more
 
 
 def in_redis(client: Any) -> list[dict[str, Any]]:
