@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import math
-import struct
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,33 +10,21 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from archive import layout
 from lab.processes import receiver
+from tests.audio.build import pcm, wav
 from tests.browser.conftest import assert_can_be_read, sign_in, until
 from tests.seals.small import SmallArchive, ago
 from tests.service.test_access_log import ARCHIVE_ID, environment
 from workers.keys import ACCESS_WAITING
 
 ONE = "/ops/recordings/11-one"
-
-
-def _tone(seconds: int) -> bytes:
-    data = io.BytesIO()
-    with wave.open(data, "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        samples = (int(9000 * math.sin(n / 5)) for n in range(8000 * seconds))
-        file.writeframes(b"".join(struct.pack("<h", one) for one in samples))
-    return data.getvalue()
+AUDIO = wav(pcm(4))
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> SmallArchive:
     made = SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID})
-    folder = made.folder(11, "11-one")
-    record = made.read(layout.commit_key(folder))
-    audio = made.write(layout.audio_key(folder, "wav"), _tone(4))
-    record["objects"][0] |= {"size": len(audio), "sha256": hashlib.sha256(audio).hexdigest()}
-    made.write(layout.commit_key(folder), record)
+    made.recording(11, "11-one", audio=AUDIO)
     return made
 
 
@@ -80,7 +63,7 @@ def test_a_person_says_why_once_and_then_hears_and_downloads(page: Page, redis: 
     until(page, "document.querySelector('audio').currentTime > 0.3")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download (wav").click()
-    assert download.value.path().read_bytes() == _tone(4)
+    assert download.value.path().read_bytes() == AUDIO
     page.goto("/ops/recordings")
     page.goto(ONE)
     expect(page.locator("audio")).to_have_count(1)  # it is remembered

@@ -72,9 +72,10 @@ class SmallArchive:
         for key in keys:
             (self.root / key).unlink()
 
-    def recording(self, days: int, recording_id: str, at: datetime | None = None) -> str:
+    def recording(self, days: int, recording_id: str, at: datetime | None = None, audio: bytes | None = None) -> str:
+        """Archive a recording, with bytes that no player plays if none are given; one that is there gets them instead."""
         folder = self.folder(days, recording_id)
-        self._commit(folder, recording_id, f"audio of {recording_id}".encode(), at or noon(days))
+        self._commit(folder, recording_id, audio or f"audio of {recording_id}".encode(), at or noon(days))
         self.transcription(days, recording_id, "first", at or noon(days))
         return folder
 

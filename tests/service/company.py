@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import time
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ import httpx
 
 from archive import layout
 from lab.processes import receiver, wait_for
+from tests.audio.build import wav
 from tests.seals.small import SmallArchive, noon
 from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment
 from tests.service.test_roles import bearer, make_token
@@ -30,20 +29,10 @@ GERMAN, FOREIGN = "+493012345678", "+13125550147"
 SECRETS = (OUTSIDE, THEIRS, FOREIGN, "zebra", f"leg-of-{THEIRS}", "their trunk", "case of theirs")
 
 
-def _wav(seconds: int) -> bytes:
-    data = io.BytesIO()
-    with wave.open(data, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(bytes(16_000 * seconds))
-    return data.getvalue()
-
-
 def add(small: SmallArchive, recording_id: str, connection: str, number: str, words: str, seconds: int = 1) -> str:
     """Archive a recording of one call session, with a transcription; returns its folder."""
     folder, at = small.folder(DAY, recording_id), noon(DAY)
-    small._commit(folder, recording_id, _wav(seconds), at)
+    small._commit(folder, recording_id, wav(bytes(16_000 * seconds)), at)
     record = small.read(layout.commit_key(folder))
     record["recording"] |= {
         "connection_id": connection,

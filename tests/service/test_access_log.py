@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
 import signal
 import threading
-import wave
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +18,10 @@ import httpx
 import msgspec
 import pytest
 
-from archive import layout
 from archive.access import encode_line, new_line
 from lab.processes import Receiver, receiver
 from lab.redis import Server
+from tests.audio.build import pcm, wav
 from tests.seals.small import SmallArchive, ago
 from tests.service.test_roles import make_token
 from workers.engine.attempts import DeadLetter
@@ -142,23 +139,10 @@ def test_the_lists_of_deletions_dead_letters_and_the_quarantine_are_lines_once_t
             assert (row["what"], row["about"], row["found"]) == ("list", about, 1), path
 
 
-def _with_samples(small: SmallArchive, recording_id: str) -> None:
-    """Give a recording audio that has levels: a second of silence."""
-    data = io.BytesIO()
-    with wave.open(data, "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes(bytes(16_000))
-    folder = small.folder(11, recording_id)
-    record = small.read(layout.commit_key(folder))
-    audio = small.write(layout.audio_key(folder, "wav"), data.getvalue())
-    record["objects"][0] |= {"size": len(audio), "sha256": hashlib.sha256(audio).hexdigest()}
-    small.write(layout.commit_key(folder), record)
-
-
 def test_the_picture_of_a_page_is_no_line_beside_the_look(redis_url: str, redis: Any, small: SmallArchive) -> None:
     one = "/ops/recordings/11-one"
-    _with_samples(small, "11-one")
-    _with_samples(small, "11-two")
+    for recording_id in ("11-one", "11-two"):
+        small.recording(11, recording_id, audio=wav(pcm(1)))  # it has levels
 
     def said() -> list[tuple[str, str]]:
         return [(row["what"], row["who"]) for row in in_redis(redis) if row["what"] != "sign-in"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,14 +36,7 @@ def test_playback_of_damaged_audio_is_cut_off_with_one_log_line(redis_url: str, 
 
 def _with_audio(tmp_path: Path, audio: bytes) -> tuple[SmallArchive, str]:
     small = SmallArchive(tmp_path / "archive", {"id": "ab" * 16})
-    folder = small.folder(0, "spoken")
-    small.write(folder + "audio.wav", audio)
-    fields = small.read(small.folder(11, "11-one") + "recording.json")
-    fields["recording"]["id"] = "spoken"
-    known = fields["objects"][0]
-    known |= {"key": folder + "audio.wav", "size": len(audio), "sha256": hashlib.sha256(audio).hexdigest()}
-    small.write(folder + "recording.json", fields)
-    return small, folder + "audio.wav"
+    return small, small.recording(0, "spoken", audio=audio) + "audio.wav"
 
 
 def test_damaged_audio_has_no_levels_and_its_true_ones_come_after_the_repair(redis_url: str, tmp_path: Path) -> None:
