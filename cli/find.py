@@ -124,9 +124,7 @@ def command(
             first = searched(settings, catalogue, archive, wanted)
         if first:
             asked = " ".join(filter(None, (box, write_box({n: v for n, v in options.items() if v is not None}))))
-            log_reading(
-                settings, archive, act, query=asked, found=count(catalogue.path, wanted, EVERYTHING), why=why
-            )
+            log_reading(settings, archive, act, query=asked, found=count(catalogue.path, wanted, EVERYTHING), why=why)
         hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted, EVERYTHING), most) if first else ()
         if json:
             for hit in hits:

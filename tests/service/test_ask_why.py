@@ -177,7 +177,9 @@ def test_commands_need_the_option_and_the_line_has_the_reason(
             redis.rpush(ACCESS_WAITING + ARCHIVE_ID, b"{}")
     rows = in_redis(redis)
     assert [row.get("why") for row in rows] == ["case 17", None, "case 17", "case 17"]
-    assert [row.get("what") for row in rows] == ["get", None, "export", "export"], "as CALLVAULT_UNUSUAL_RECORDINGS counts"
+    assert [row.get("what") for row in rows] == ["get", None, "export", "export"], (
+        "as CALLVAULT_UNUSUAL_RECORDINGS counts"
+    )
 
 
 def test_a_word_that_is_not_known_stops_the_start() -> None:
