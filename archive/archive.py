@@ -26,7 +26,6 @@ from archive.records import (
     ArchivedObject,
     CommitRecord,
     DeletionReceipt,
-    Erasure,
     Gone,
     Identity,
     MediaRecord,
@@ -39,6 +38,7 @@ from archive.records import (
     UnreadableRecord,
     encode_record,
 )
+from archive.removal_records import Erasure
 from archive.source import Source
 from archive.stores.store import KeyExists, Store, Written
 

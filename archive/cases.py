@@ -17,9 +17,10 @@ import msgspec
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
+from archive.decision_records import CaseQuery, CaseRecord
 from archive.hold import Hold
 from archive.readers import CASE
-from archive.records import CaseQuery, CaseRecord, CommitRecord, UnreadableRecord
+from archive.records import CommitRecord, UnreadableRecord
 from text.numbers import wanted_number
 from text.times import first_instant, parse_instant
 

@@ -15,10 +15,11 @@ import msgspec
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive, ArchiveConflict
+from archive.decision_records import AnyDecision, Decision, EarlierDecision
 from archive.hold import Hold, together
 from archive.layout import Scope
 from archive.readers import DECISION
-from archive.records import AnyDecision, CommitRecord, Decision, EarlierDecision, UnreadableRecord
+from archive.records import CommitRecord, UnreadableRecord
 
 CHANGED = (
     "changed-at-telnyx"  # a finding, with the beginning of the hash of the other content: each is approved by itself

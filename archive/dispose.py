@@ -18,7 +18,8 @@ from archive.folder import Folder, commit_keys, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, hash_object
 from archive.readers import COMMIT_RECORD
-from archive.records import ArchivedObject, CommitRecord, Disposal, ErasedObject, Erasure, Removal
+from archive.records import ArchivedObject, CommitRecord
+from archive.removal_records import Disposal, ErasedObject, Erasure, Removal
 from archive.retention import Term, part_of
 from archive.stores.store import StoreError
 from text.counts import many

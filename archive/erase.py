@@ -15,7 +15,8 @@ from archive import kinds, layout
 from archive.archive import Archive, ArchiveConflict
 from archive.proof import hash_object
 from archive.readers import ERASURE
-from archive.records import ErasedObject, Erasure, UnreadableRecord
+from archive.records import UnreadableRecord
+from archive.removal_records import ErasedObject, Erasure
 from archive.seals import Chain, lines_of
 from archive.stores.store import StoreCold, StoreError
 from text.errors import UserError

@@ -19,7 +19,8 @@ from archive import kinds, layout
 from archive.archive import Archive
 from archive.problems import Problem, wrong
 from archive.readers import DISPOSAL, ERASURE
-from archive.records import Disposal, ErasedObject, Identity, Removal, UnreadableRecord
+from archive.records import Identity, UnreadableRecord
+from archive.removal_records import Disposal, ErasedObject, Removal
 from archive.retention import read_applied
 from archive.seals import lines_of, read_link
 from archive.signers import check_signature

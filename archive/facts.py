@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from archive.records import CommitRecord, RetentionRule
+from archive.decision_records import RetentionRule
+from archive.records import CommitRecord
 from text.numbers import address_of, digits_of
 from text.times import first_instant
 

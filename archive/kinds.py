@@ -4,7 +4,8 @@
 object, whatever it looks like: `archive.json.bak`, a key of the year 1, or one with other percent-encoding than ours.
 
 docs/archive-format.md describes the same keys for readers outside this project; `tests/workers/test_layout.py` compares
-the two. To add a kind: a row here, a row in that document, the shape in `records.py`, the reader in `readers.py`.
+the two. To add a kind: a row here, a row in that document, the shape in `records.py` or a file that it names, the reader in
+`readers.py`.
 """
 
 from __future__ import annotations

@@ -8,16 +8,10 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from archive import layout
+from archive.decision_records import AnyDecision, ApiToken, AppliedRules, CaseRecord, Duties
 from archive.records import (
-    AnyDecision,
-    ApiToken,
-    AppliedRules,
-    CaseRecord,
     CommitRecord,
     Damage,
-    Disposal,
-    Duties,
-    Erasure,
     Gone,
     Identity,
     LogMessageRecord,
@@ -30,6 +24,7 @@ from archive.records import (
     TranscriptionRecord,
     UnreadableRecord,
 )
+from archive.removal_records import Disposal, Erasure
 from text.numbers import wanted_number
 from text.times import parse_instant
 

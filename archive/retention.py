@@ -18,9 +18,11 @@ import msgspec
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.decision_records import AppliedRules, RetentionRule
 from archive.facts import Facts, Fit, facts_of, fit_of
 from archive.readers import APPLIED_RULES
-from archive.records import AppliedRules, CommitRecord, Part, RetentionRule, UnreadableRecord
+from archive.records import CommitRecord, UnreadableRecord
+from archive.removal_records import Part
 from text.periods import zone_of
 from text.times import format_instant, parse_instant
 

@@ -18,6 +18,7 @@ from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.checks import Checks, check_cold
+from archive.decision_records import Decision
 from archive.erasures import Erasures, Removed, UnderRule
 from archive.folder import Folder, commit_keys, folders_in, is_not_archived, read_folder
 from archive.identity import NoArchive, read_identity
@@ -25,7 +26,7 @@ from archive.marks import ProvenMarks
 from archive.problems import Problem, cold, wrong
 from archive.proof import Damaged
 from archive.readers import COMMIT_RECORD
-from archive.records import CommitRecord, Decision, Identity, UnreadableRecord
+from archive.records import CommitRecord, Identity, UnreadableRecord
 from archive.retention import missing_rules
 from archive.stores.store import StoreCold
 from text.times import format_instant, utc_now

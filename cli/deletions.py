@@ -24,7 +24,7 @@ from text.user import user_name
 from workers.deletion.decided import NO_REASON, Decided, to_know, what_follows
 
 if TYPE_CHECKING:
-    from archive.records import Duties
+    from archive.decision_records import Duties
     from workers.running import Difference
     from workers.runtime import Runtime
 

@@ -19,7 +19,8 @@ from archive.erasures import disposed_keys
 from archive.problems import Problem, advice_for, wrong
 from archive.proof import Damaged, Missing
 from archive.readers import TRANSCRIPTION
-from archive.records import ArchivedObject, Disposal, UnreadableRecord
+from archive.records import ArchivedObject, UnreadableRecord
+from archive.removal_records import Disposal
 from archive.restore import LONGEST_DAYS
 from archive.stores.store import StoreCold
 from cli.console import open_console, print_json

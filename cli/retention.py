@@ -27,7 +27,7 @@ from text.user import user_name
 
 if TYPE_CHECKING:
     from archive.archive import Archive
-    from archive.records import AppliedRules
+    from archive.decision_records import AppliedRules
     from config.settings import Settings
     from workers.retention.apply import Difference
     from workers.retention.file import RulesFile

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from archive.decision_records import AppliedRules
 from archive.prices import Prices
-from archive.records import AppliedRules
 from archive.retention import grace_seconds_of
 from cli.console import bold, in_columns
 from text.counts import many

@@ -16,7 +16,7 @@ from text.times import first_instant, format_column
 from text.user import user_name
 
 if TYPE_CHECKING:
-    from archive.records import ApiToken
+    from archive.decision_records import ApiToken
     from workers.runtime import Runtime
 
 command = group("Make, list or revoke API tokens of the ops pages.")

@@ -21,8 +21,9 @@ from redis.exceptions import RedisError
 
 from archive import kinds, layout
 from archive.archive import Archive, ArchiveConflict
+from archive.decision_records import ApiToken
 from archive.readers import API_TOKEN
-from archive.records import ApiToken, UnreadableRecord
+from archive.records import UnreadableRecord
 from config.roles import role_of
 from config.scopes import Grant, Scope, scoped_grant
 from text.counts import many

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from archive.archive import Archive
+from archive.decision_records import Decision
 from archive.decisions import new_id, put_decision
 from archive.identity import make_identity, read_identity
-from archive.records import Decision, Identity
+from archive.records import Identity
 from archive.stores.store import Store, StoreMissing
 from text.errors import UserError
 from text.times import format_instant, utc_now

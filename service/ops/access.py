@@ -21,7 +21,7 @@ from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from archive.records import ApiToken
+from archive.decision_records import ApiToken
 from config.scopes import Grant
 from config.settings import Settings
 from config.sign_in import SignIn

@@ -8,9 +8,10 @@ from collections.abc import Container
 import msgspec
 from starlette.requests import Request
 
+from archive.decision_records import Duties
 from archive.hold import Hold
 from archive.layout import recording_id_of
-from archive.records import Duties, UnreadableRecord
+from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from service.ops.bulk import change_each
 from service.ops.may import HEAR

@@ -10,18 +10,12 @@ import msgspec
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.decision_records import AnyDecision, Decision
 from archive.folder import Folder, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, Missing
 from archive.readers import ANY_RECORD, COMMIT_RECORD, DECISION, DISPOSAL, ERASURE, GONE, RECEIPT, TRANSCRIPTION
-from archive.records import (
-    AnyDecision,
-    ArchivedObject,
-    Decision,
-    DeletionReceipt,
-    UnreadableRecord,
-    WrongObject,
-)
+from archive.records import ArchivedObject, DeletionReceipt, UnreadableRecord, WrongObject
 from service.ops.moments import Mark
 from text.counts import many
 

@@ -14,8 +14,8 @@ import pytest
 
 from archive import layout
 from archive.cases import put_case
+from archive.decision_records import CaseQuery, CaseRecord, Decision
 from archive.decisions import new_id, put_decision
-from archive.records import CaseQuery, CaseRecord, Decision
 from archive.stores.store import Store
 from config.settings import load_settings
 from lab.clock import Clock, SkewedServer

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from archive import layout
+from archive.decision_records import Decision
 from archive.decisions import new_id, put_decision
 from archive.proof import Damaged
-from archive.records import Decision
 from config.settings import load_settings
 from tests.disposal.test_disposal import hold, names_of, open_case
 from tests.seals.small import SmallArchive

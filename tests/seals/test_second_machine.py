@@ -12,8 +12,9 @@ import pytest
 
 from archive import layout
 from archive.archive import Archive
+from archive.decision_records import Duties
 from archive.erase import erase
-from archive.records import DeletionReceipt, Duties, encode_record
+from archive.records import DeletionReceipt, encode_record
 from archive.source import Source
 from cli.catalogue import up_to_date
 from lab.processes import callvault_here, run_callvault

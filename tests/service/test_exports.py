@@ -23,7 +23,7 @@ import pytest
 from archive.archive import Archive
 from archive.cases import new_id as new_case_id
 from archive.cases import put_case
-from archive.records import CaseQuery, CaseRecord
+from archive.decision_records import CaseQuery, CaseRecord
 from archive.source import Source
 from archive.stores.store import StoreError, StoreRefused, open_store
 from lab.processes import receiver

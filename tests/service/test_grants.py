@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from archive import layout
-from archive.records import ApiToken
+from archive.decision_records import ApiToken
 from lab.processes import callvault_here, receiver, run_callvault
 from tests.service.company import FOREIGN, GERMAN, INSIDE, OURS, OUTSIDE, THEIRS, UNKNOWN, Company
 from tests.service.test_roles import bearer, make_token

@@ -13,8 +13,8 @@ import pytest
 
 from archive import layout
 from archive.archive import Archive
+from archive.decision_records import Decision
 from archive.decisions import held_connections, new_id, put_decision
-from archive.records import Decision
 from archive.stores.store import Store, StoredObject, open_store
 from lab.servers import RunningSandbox
 from lab.worker import archive, own_runtime

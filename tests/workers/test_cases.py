@@ -21,7 +21,8 @@ from archive.cases import (
     why_held_by_cases,
     why_held_without_record,
 )
-from archive.records import ArchivedObject, AudioSummary, CaseQuery, CaseRecord, CommitRecord, Proof, encode_record
+from archive.decision_records import CaseQuery, CaseRecord
+from archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, encode_record
 from archive.stores.store import open_store
 from lab.stores import make_archive
 from workers.catalogue.catalogue import Catalogue

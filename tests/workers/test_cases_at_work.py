@@ -11,7 +11,7 @@ import pytest
 
 from archive import layout
 from archive.cases import open_cases, put_case, why_held_by_cases
-from archive.records import CaseQuery, CaseRecord
+from archive.decision_records import CaseQuery, CaseRecord
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from lab.worker import archive, delete_what_is_due, own_runtime

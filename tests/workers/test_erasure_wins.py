@@ -14,7 +14,7 @@ import pytest
 from archive import layout
 from archive.archive import Archive, ArchiveConflict
 from archive.erase import erase, erase_what_is_left
-from archive.records import Erasure
+from archive.removal_records import Erasure
 from archive.stores.store import Store, StoreRefused
 from lab.servers import RunningSandbox
 from lab.worker import runtime_of

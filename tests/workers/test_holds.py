@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from archive import layout
+from archive.decision_records import Decision
 from archive.erase import erase
-from archive.records import Decision
 from archive.stores.store import StoreError
 from lab.processes import free_port, run_callvault, wait_for
 from lab.servers import RunningSandbox

@@ -15,8 +15,8 @@ from arq import Retry
 
 import workers.deletion.may_delete
 import workers.engine.clocks
+from archive.decision_records import CaseQuery, Decision, EarlierDecision
 from archive.decisions import decisions_about, is_approved, put_decision, standing_holds
-from archive.records import CaseQuery, Decision, EarlierDecision
 from lab.clock import Clock, SkewedServer
 from lab.servers import RunningSandbox
 from lab.worker import archive, delete_what_is_due, own_runtime

@@ -12,18 +12,10 @@ from hypothesis import strategies as st
 
 from archive import layout
 from archive.archive import Archive
+from archive.decision_records import AppliedRules, RetentionRule
 from archive.facts import facts_of
 from archive.readers import APPLIED_RULES
-from archive.records import (
-    AppliedRules,
-    ArchivedObject,
-    AudioSummary,
-    CommitRecord,
-    Proof,
-    RetentionRule,
-    UnreadableRecord,
-    encode_record,
-)
+from archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, UnreadableRecord, encode_record
 from archive.retention import Term, read_applied, terms_of
 from archive.stores.store import open_store
 from text.periods import parse_period, zone_of

@@ -14,7 +14,8 @@ from archive import kinds
 from archive.cases import Case
 from archive.decisions import outcome_of
 from archive.readers import COMMIT_RECORD, DAMAGE, DECISION, DISPOSAL, ERASURE, RECEIPT
-from archive.records import Damage, Disposal
+from archive.records import Damage
+from archive.removal_records import Disposal
 from text.numbers import address_of, digits_of
 from workers.catalogue.file import COMMITTED, CatalogueFile
 from workers.catalogue.in_cases import CASES

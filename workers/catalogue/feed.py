@@ -27,9 +27,10 @@ from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.cases import read_cases
+from archive.decision_records import Duties
 from archive.decisions import held_connections
 from archive.readers import DUTIES
-from archive.records import Duties, Seal, UnreadableRecord
+from archive.records import Seal, UnreadableRecord
 from archive.seals import present_seals, read_link, read_manifest
 from process.logs import get_logger
 from text.times import format_instant, utc_now

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from archive.cases import Case, Facts
-from archive.records import CaseQuery
+from archive.decision_records import CaseQuery
 from text.numbers import wanted_number
 from text.times import first_instant, format_instant, parse_instant
 from workers.catalogue.file import IS_DAMAGED, IS_SHOWN, WITHOUT_NUMBER, reading

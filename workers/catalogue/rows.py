@@ -7,9 +7,10 @@ from datetime import date
 import msgspec
 
 from archive import kinds
+from archive.decision_records import AnyDecision
 from archive.decisions import outcome_of
 from archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
-from archive.records import AnyDecision, CommitRecord
+from archive.records import CommitRecord
 from archive.seals import SealedFolder
 from text.times import first_instant, format_instant
 

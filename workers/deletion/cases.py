@@ -11,7 +11,8 @@ import msgspec
 
 from archive.archive import ArchiveConflict
 from archive.cases import Case, belongs, facts_of, new_id, put_case, read_cases
-from archive.records import CaseQuery, CaseRecord, CommitRecord
+from archive.decision_records import CaseQuery, CaseRecord
+from archive.records import CommitRecord
 from config.values import is_id
 from text.counts import many
 from text.errors import UserError

@@ -14,6 +14,7 @@ from typing import Literal
 from redis.exceptions import RedisError
 
 from archive import layout
+from archive.decision_records import Decision
 from archive.decisions import (
     decisions_about,
     decisions_on,
@@ -25,7 +26,7 @@ from archive.decisions import (
 )
 from archive.hold import Hold
 from archive.layout import Scope
-from archive.records import CommitRecord, Decision, UnreadableRecord
+from archive.records import CommitRecord, UnreadableRecord
 from archive.stores.store import StoreError
 from config.values import is_id
 from text.errors import UserError

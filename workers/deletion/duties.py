@@ -21,8 +21,9 @@ from redis.exceptions import RedisError
 
 from archive import kinds, layout
 from archive.archive import Archive, ArchiveConflict
+from archive.decision_records import Duties
 from archive.readers import DUTIES
-from archive.records import Duties, UnreadableRecord
+from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from config.settings import Settings
 from config.values import TranscriptionPolicy, read_transcriptions

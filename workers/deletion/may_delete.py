@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from archive import kinds, layout
 from archive.archive import Archive
 from archive.cases import Case, open_cases, why_held_by_cases
+from archive.decision_records import Duties
 from archive.decisions import (
     Decisions,
     decisions_about,
@@ -23,7 +24,7 @@ from archive.decisions import (
     why_held,
 )
 from archive.hold import Hold, together
-from archive.records import CommitRecord, Duties
+from archive.records import CommitRecord
 from config.values import TranscriptionPolicy
 from text.times import format_duration, utc_now
 from workers.deletion.duties import effective_duties, policy_of

@@ -18,7 +18,8 @@ from archive import kinds, layout
 from archive.archive import Archive
 from archive.erasures import Erasures, Removed, UnderRule, read_removal, rule_of
 from archive.folder import Folder, folders_in
-from archive.records import ErasedObject, Erasure, Removal, UnreadableRecord
+from archive.records import UnreadableRecord
+from archive.removal_records import ErasedObject, Erasure, Removal
 from archive.seals import Chain, lines_of
 from text.times import format_instant, parse_instant, utc_now
 

@@ -16,10 +16,12 @@ import msgspec
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
+from archive.decision_records import AppliedRules
 from archive.dispose import keys_to_go
 from archive.erasures import read_removal, rule_of
 from archive.folder import Folder, folders_in
-from archive.records import AppliedRules, Removal, UnreadableRecord
+from archive.records import UnreadableRecord
+from archive.removal_records import Removal
 from archive.retention import Term
 from archive.seals import Link, lines_of
 from workers.disposal.may_dispose import Standing, due_of

@@ -19,11 +19,12 @@ import httpx
 from archive import kinds, layout
 from archive.archive import Archive
 from archive.cases import Case, open_cases, why_held_by_cases
+from archive.decision_records import AppliedRules
 from archive.decisions import all_holds
 from archive.dispose import records_as_sealed
 from archive.folder import Folder, read_folder
 from archive.readers import GONE, RECEIPT
-from archive.records import AppliedRules, CommitRecord, Gone, Receipt, UnreadableRecord
+from archive.records import CommitRecord, Gone, Receipt, UnreadableRecord
 from archive.register import read_register
 from archive.retention import Term, read_applied, terms_of
 from archive.stores.store import StoreError

@@ -20,7 +20,8 @@ from archive.access import AccessLine
 from archive.archive import Archive
 from archive.dispose import NotSealed, dispose, prepare
 from archive.proof import Damaged
-from archive.records import ErasedObject, UnreadableRecord
+from archive.records import UnreadableRecord
+from archive.removal_records import ErasedObject
 from archive.retention import Term
 from archive.signatures import SealKeys
 from archive.stores.store import StoreError, StoreRefused

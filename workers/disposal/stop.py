@@ -16,8 +16,8 @@ from typing import NamedTuple
 import msgspec
 
 from archive.archive import Archive
+from archive.decision_records import Decision
 from archive.decisions import decisions_about, is_approved, new_id, put_decision
-from archive.records import Decision
 from text.counts import many
 from text.times import format_instant, utc_now
 from workers.keys import DISPOSAL_STOPPED, DISPOSED_TODAY

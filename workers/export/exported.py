@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from archive import kinds, layout
 from archive.archive import Archive
 from archive.cases import Case, facts_of, facts_without_record, holding
+from archive.decision_records import AnyDecision
 from archive.problems import Problem, cold
 from archive.proof import Damaged, Missing
 from archive.readers import COMMIT_RECORD, DECISION, DISPOSAL
-from archive.records import AnyDecision, ArchivedObject, UnreadableRecord
+from archive.records import ArchivedObject, UnreadableRecord
 from archive.seals import SealedFolder
 from archive.stores.store import StoreCold
 from text.times import first_instant

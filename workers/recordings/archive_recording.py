@@ -12,9 +12,10 @@ from msgspec import UNSET
 from archive import layout
 from archive.archive import Archive
 from archive.audio import AudioReader, merge_summaries
+from archive.decision_records import Decision
 from archive.decisions import decisions_about
 from archive.proof import Missing
-from archive.records import ArchivedObject, CommitRecord, Decision, FoundBy, UnreadableRecord
+from archive.records import ArchivedObject, CommitRecord, FoundBy, UnreadableRecord
 from archive.stores.lifecycle import AUDIO_TAG
 from archive.stores.store import lies_in_a_bucket, open_bucket_of
 from process.logs import get_logger

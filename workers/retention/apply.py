@@ -11,7 +11,8 @@ import msgspec
 
 from archive import layout
 from archive.archive import Archive, ArchiveConflict
-from archive.records import AppliedRules, Part
+from archive.decision_records import AppliedRules
+from archive.removal_records import Part
 from archive.retention import NEVER, PARTS, Term, replaced
 from text.errors import UserError
 from text.times import format_instant

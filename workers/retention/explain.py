@@ -9,9 +9,11 @@ import msgspec
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.decision_records import AppliedRules
 from archive.erasures import read_disposals
 from archive.facts import Fit, facts_of
-from archive.records import AppliedRules, Part, UnreadableRecord
+from archive.records import UnreadableRecord
+from archive.removal_records import Part
 from archive.retention import PARTS, Term, candidates, part_of, terms_of
 from text.errors import UserError
 from text.periods import zone_of

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
+from archive.decision_records import AppliedRules, RetentionRule
 from archive.facts import without_port
-from archive.records import AppliedRules, RetentionRule
 from archive.retention import DEFAULT
 from config.values import is_id
 from text.errors import UsedWrongly

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 
 from archive import kinds
 from archive.archive import Archive
+from archive.decision_records import AppliedRules
 from archive.facts import Facts, facts_of, facts_of_recording
-from archive.records import AppliedRules, UnreadableRecord
+from archive.records import UnreadableRecord
 from archive.retention import PARTS, part_of, read_applied, terms_of_facts
 from process.logs import get_logger
 from telnyx_api.models import Recording

@@ -18,8 +18,10 @@ import msgspec
 from archive import layout
 from archive.ahead import ahead
 from archive.archive import Archive
+from archive.decision_records import AppliedRules
 from archive.facts import UNKNOWN, Facts, facts_of, facts_of_recording, fit_of
-from archive.records import AppliedRules, Part, UnreadableRecord
+from archive.records import UnreadableRecord
+from archive.removal_records import Part
 from archive.retention import PARTS, Term, candidates, terms_of_facts
 from text.periods import zone_of
 from text.times import first_instant
