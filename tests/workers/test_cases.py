@@ -22,14 +22,15 @@ from archive.cases import (
     why_held_without_record,
 )
 from archive.decision_records import CaseQuery, CaseRecord
-from archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, encode_record
+from archive.records import ArchivedObject, AudioSummary, CommitRecord, Damage, Proof, encode_record
 from archive.stores.store import open_store
 from lab.stores import make_archive
 from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.in_cases import count_case
 from workers.catalogue.query import BadQuery, Query
 from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.rows import row_of_commit
-from workers.catalogue.search import count, search, search_ids
+from workers.catalogue.search import choose_all, count, search, search_ids
 
 DAY = date(2026, 11, 25)
 CALL = {
@@ -119,19 +120,46 @@ def test_a_case_holds_what_matches_and_what_nobody_can_rule_out(
     assert (why_held_by_cases([case(**query)], record_of(CONFERENCE)) is not None) is (of_the_conference is not False)
 
 
+MAY_HOLD = [  # a recording whose commit record is missing
+    {"number": "+49 30 1234567"},
+    {"connection": "8"},
+    {"session": "s-8"},
+    {"leg": "l-8"},
+    {"since": "2026-11-25T23:59:59Z"},
+    {"until": "2026-11-25T00:00:01Z"},
+    {"since": "2026-11-25T11:00:00Z", "until": "2026-11-25T12:00:00Z"},
+]
+CANNOT_HOLD = [{"id": "r-2"}, {"since": "2026-11-26T00:00:00Z"}, {"until": "2026-11-25T00:00:00Z"}]
+
+
 def test_a_recording_without_a_readable_record_is_held_by_each_case_that_its_day_and_id_allow() -> None:
     folder = layout.recording_folder(DAY, "r-1")
-    may_hold = [
-        {"number": "+49 30 1234567"},
-        {"connection": "8"},
-        {"since": "2026-11-25T23:59:59Z"},
-        {"until": "2026-11-25T00:00:01Z"},
-    ]
-    cannot = [{"id": "r-2"}, {"since": "2026-11-26T00:00:00Z"}, {"until": "2026-11-25T00:00:00Z"}]
-    for query in may_hold:
+    for query in MAY_HOLD:
         assert "Doe v. Example" in (why_held_without_record([case(**query)], folder) or "")
-    for query in cannot:
+    for query in CANNOT_HOLD:
         assert why_held_without_record([case(**query)], folder) is None
+
+
+def test_the_catalogue_finds_it_by_the_same_cases_and_counts_it_as_in_doubt(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path / "catalogue.sqlite")
+    damage = Damage(
+        key=layout.commit_key(layout.recording_folder(DAY, "r-1")),
+        number=1,
+        state="missing",
+        what="gone",
+        found_by="verify",
+        at="2026-11-26T09:00:00.000000Z",
+    )
+    with catalogue.writing():
+        catalogue.apply(layout.damage_key(damage.key, 1), encode_record(damage))
+    for number, query in [*((1, one) for one in MAY_HOLD), *((0, one) for one in CANNOT_HOLD)]:
+        catalogue.put_cases([case(**query)])
+        found = search(catalogue.path, Query(case="c1"))
+        assert [hit.cases for hit in found] == [["c1"]] * number, query
+        assert [one.recording_id for one in choose_all(catalogue.path, Query(case="c1"))] == ["r-1"] * number
+        counts = count_case(catalogue.path, case(**query))
+        assert (counts.recordings, counts.unsure, counts.damaged) == (number, number, number), query
+    catalogue.close()
 
 
 def test_the_catalogue_shows_each_recording_as_held_by_the_cases_that_its_commit_record_says(tmp_path: Path) -> None:

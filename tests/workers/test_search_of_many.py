@@ -98,7 +98,7 @@ def test_pages_reach_the_recordings_without_a_time_and_read_no_page_before(
     catalogue.close()
     wanted = [f"r{n}" for n in (*range(1_999, 4, -1), *range(4, -1, -1))]
     monkeypatch.setattr("workers.catalogue.search._PAGE", 2)
-    found = [hit.row.recording_id for hit in search_all(catalogue.path, Query())]
+    found = [hit.row.recording_id for hit in search_all(catalogue.path, Query(), EVERYTHING)]
     assert found == wanted
     assert steps() < 1_000, "each page begins where the one before ended"
 

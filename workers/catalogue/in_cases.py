@@ -128,11 +128,9 @@ def count_case(path: Path, case: Case) -> CaseCounts:
     (found, its), (of_case, more) = candidates(case.query), is_of_case(case)
     certain, further = is_of_case(case, is_certain=True)
     here = "r.erased_at IS NULL"
-    is_disposed, audio = (
-        "(r.disposed_at IS NOT NULL OR r.transcripts_disposed_at IS NOT NULL)",
-        f"{here} AND r.disposed_at IS NULL",
-    )
-    sql = f"""SELECT sum({here}), sum({here} AND NOT ({certain})), sum({here} AND r.deleted_at IS NOT NULL),
+    is_disposed = "(r.disposed_at IS NOT NULL OR r.transcripts_disposed_at IS NOT NULL)"
+    audio = f"{here} AND r.disposed_at IS NULL"
+    sql = f"""SELECT sum({here}), sum({here} AND ({certain}) IS NOT TRUE), sum({here} AND r.deleted_at IS NOT NULL),
  sum({here} AND {IS_DAMAGED}), sum(NOT {here}), sum({here} AND {is_disposed}),
  sum(iif({audio}, r.bytes, 0)), sum(iif({audio}, r.duration_ms, 0)),
  min(r.started_at), max(r.started_at)
@@ -176,7 +174,8 @@ def _narrowing(query: CaseQuery) -> Iterator[Condition]:
     since, until = _end(query.since), _end(query.until)
     ends = [(f"started_at {sign} ?", end) for sign, end in ((">=", since), ("<", until)) if end is not None]
     if ends:
-        yield f"SELECT n FROM recordings WHERE {' AND '.join(text for text, _ in ends)}", [end for _, end in ends]  # noqa: S608
+        found = f"SELECT n FROM recordings WHERE {' AND '.join(text for text, _ in ends)}"  # noqa: S608
+        yield f"{found} UNION ALL SELECT n FROM recordings WHERE started_at IS NULL", [end for _, end in ends]  # noqa: S608
 
 
 def _this_or_unknown(column: str) -> str:
@@ -191,24 +190,27 @@ def _end(text: str | None) -> str | None:
 
 def _conjunction(query: CaseQuery, *, is_certain: bool) -> Condition:
     clauses, values = ["1"], list[object]()
-    for clause, its, unknown in _conditions(query):
-        clauses.append(clause if is_certain or not unknown else f"({clause} OR {unknown})")
+    for certain, may, its in _conditions(query):
+        clauses.append(certain if is_certain else may)
         values += its
     return f"({' AND '.join(clauses)})", values
 
 
-def _conditions(query: CaseQuery) -> Iterator[tuple[str, list[object], str]]:
-    """Each condition on a recording `r`, its values, and when it is unknown. Each archived recording has a time."""
-    rows: tuple[tuple[str, object, str], ...] = (
-        ("r.started_at >= ?", _end(query.since), ""),
-        ("r.started_at < ?", _end(query.until), ""),
-        ("r.recording_id = ?", query.id, ""),
-        ("r.connection_id = ?", query.connection, "r.connection_id IS NULL"),
-        ("r.call_session_id = ?", query.session, "r.call_session_id IS NULL"),
-        ("r.call_leg_id = ?", query.leg, "(r.call_leg_id IS NULL AND r.conference_id IS NULL)"),
+def _conditions(query: CaseQuery) -> Iterator[tuple[str, str, list[object]]]:
+    """Each condition on a recording `r`, the condition that it may be met, and the values of either.
+
+    Without a commit record the day is known alone.
+    """
+    rows: tuple[tuple[str, str, object], ...] = (
+        ("r.started_at >= ?", "coalesce(r.started_at, r.day || 'T23:59:59.999999Z') >= ?", _end(query.since)),
+        ("r.started_at < ?", "coalesce(r.started_at, r.day || 'T00:00:00.000000Z') < ?", _end(query.until)),
+        ("r.recording_id = ?", "r.recording_id = ?", query.id),
+        ("r.connection_id = ?", "coalesce(r.connection_id = ?, 1)", query.connection),
+        ("r.call_session_id = ?", "coalesce(r.call_session_id = ?, 1)", query.session),
+        ("r.call_leg_id = ?", "coalesce(r.call_leg_id = ?, r.conference_id IS NULL)", query.leg),
     )
-    yield from ((clause, [value], unknown) for clause, value, unknown in rows if value is not None)
+    yield from ((certain, may, [value]) for certain, may, value in rows if value is not None)
     if query.number is not None:
         clauses, values = party_conditions(wanted_number(query.number))
-        clause = f"EXISTS (SELECT 1 FROM parties WHERE n = r.n AND ({' OR '.join(clauses)}))"  # noqa: S608
-        yield clause, values, "r.from_number IS NULL OR r.to_number IS NULL"
+        certain = f"EXISTS (SELECT 1 FROM parties WHERE n = r.n AND ({' OR '.join(clauses)}))"  # noqa: S608
+        yield certain, f"({certain} OR r.from_number IS NULL OR r.to_number IS NULL)", values
