@@ -45,6 +45,7 @@ from text.errors import UsedWrongly
 
 SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # set by a parent process for its receivers
 SERVE_METRICS = "CALLVAULT_SERVE_METRICS"  # likewise: the folder of their metrics
+_PLACE = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path; write a space in a path as %20"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*(?=@)")
 
 
@@ -106,7 +107,7 @@ class Settings(BaseModel):
         "CALLVAULT_ARCHIVE_URL",
         None,
         help="Where the archive is stored. If unset, in the folder `archive` in the data folder.",
-        expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path; write a space in a path as %20",
+        expected=_PLACE,
     )
     exports_url: Annotated[str | None, BeforeValidator(read_archive_url)] = _setting(
         "CALLVAULT_EXPORTS_URL",
@@ -114,7 +115,7 @@ class Settings(BaseModel):
         help="Where the exports of the ops pages lie until they end (docs/export.md). If unset, in the folder `exports` in "
         "the data folder, which serves where receivers and workers are on one machine. It must not be in the archive, and "
         "workers need the right to delete there.",
-        expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path; write a space in a path as %20",
+        expected=_PLACE,
     )
     data_folder: Annotated[Path, BeforeValidator(read_folder)] = _setting(
         "CALLVAULT_DATA",
