@@ -51,7 +51,7 @@ SEED ?= $(shell date +%s | tail -c 6)
 chaos: install   ## inject random faults and check that nothing is lost: make chaos N=10000 SEED=7
 	@$(BIN)/python -m tests.chaos.chaos --recordings $(N) --seed $(SEED)
 
-plays: install   ## 10,000 plays while receivers and workers are killed; is each in the access log? make plays N=10000
+plays: install   ## play recordings while receivers and workers are killed; is each play in the access log? make plays N=10000
 	@$(BIN)/python -m tests.chaos.accesses --plays $(N)
 
 fuzz: install    ## run the fuzz tests twenty-five times as long as `make test` does; minutes
