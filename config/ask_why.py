@@ -20,9 +20,9 @@ class Act(NamedTuple):
 
 # THE table, by the words of the setting.
 ACTS: dict[str, Act] = {
-    "look": Act("open a recording, or read it or its transcript", frozenset({"look", "read", "transcript"})),
+    "look": Act("open a recording, or read it or its transcript", frozenset({"look", "read", "transcript", "levels"})),
     "listen": Act("listen to a recording", frozenset({"play", "address"})),
-    "download": Act("take a copy of the audio", frozenset({"download", "get"})),
+    "download": Act("take a copy of the audio", frozenset({"download", "get", "link"})),
     "export": Act("export recordings or a list of them", frozenset({"export"})),
     "inventory": Act("take or share the inventory of a day", frozenset({"inventory", "share"})),
 }

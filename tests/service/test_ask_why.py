@@ -14,6 +14,7 @@ import pytest
 
 from lab.processes import receiver as _receiver
 from lab.processes import run_callvault
+from tests.audio.build import pcm, wav
 from tests.seals.small import SmallArchive, ago
 from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment, in_redis, signed_in
 from workers.keys import ACCESS_WAITING
@@ -51,9 +52,11 @@ def test_a_program_needs_a_reason_and_the_answer_names_the_header_and_the_parame
     redis_url: str, redis: Any, small: SmallArchive
 ) -> None:
     day = f"/ops/evidence/{ago(11).isoformat()}/recordings.csv"
+    small.recording(11, "11-two", audio=wav(pcm(1)))
     with receiver(redis_url, small, EVERYTHING) as (client, _):
         for path, what in (
             ("/api/recordings/11-one", "read"),
+            ("/ops/recordings/11-two/levels.json", "levels"),
             (f"{ONE}/audio.wav", "play"),
             (f"{ONE}/audio.wav?download=1", "download"),
             ("/ops/recordings.csv?id=11-one", "export"),
@@ -83,7 +86,11 @@ def test_a_program_needs_a_reason_and_the_answer_names_the_header_and_the_parame
 def test_a_person_is_asked_once_for_a_recording_and_anew_for_the_next(
     redis_url: str, redis: Any, small: SmallArchive
 ) -> None:
-    with receiver(redis_url, small, "listen,download") as (_, process), signed_in(process) as (ann, _):
+    with receiver(redis_url, small, "listen,download") as (_, process), signed_in(process) as (ann, csrf):
+        link = {"id": "none", "csrf": csrf}
+        assert ann.post("/ops/exports/link", data=link).status_code == 428, (
+            "whoever has the address downloads without one"
+        )
         page = ann.get(ONE)
         assert page.status_code == 200 and "<audio" not in page.text and "Download" not in page.text
         assert ann.get(f"{ONE}/audio.wav").status_code == 428
