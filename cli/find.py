@@ -35,7 +35,6 @@ from text.times import first_instant, format_column, format_duration
 from workers.catalogue.words import pieces
 
 if TYPE_CHECKING:
-    from workers.catalogue.reach import EVERYTHING
     from workers.catalogue.search import Hit
 
 _HEAD = ("from", "to", "length", "state", "seal", "recording")
@@ -84,6 +83,7 @@ def command(
     from cli.ids import whole_id
     from workers.catalogue.inventory import csv_lines, described
     from workers.catalogue.query import BadQuery, join, read_box, read_query, write_box
+    from workers.catalogue.reach import EVERYTHING
     from workers.catalogue.search import count, search_all
 
     options = {
