@@ -7,7 +7,7 @@ from starlette.responses import HTMLResponse, Response
 
 from service.ops.accesses import asked
 from service.ops.exports import HOURS, choose, usable
-from service.ops.forms import read_form
+from service.ops.forms import LONGEST_FIELD, LONGEST_IDS, read_change
 from service.ops.parts import Ops
 from service.ops.rendering import render
 
@@ -24,8 +24,7 @@ async def of_search(ops: Ops, request: Request) -> Response:
 
 async def of_selected(ops: Ops, request: Request) -> Response:
     """The form that asks for an export of the recordings that a person has selected; raises likewise."""
-    form = await read_form(request)
-    ops.access.check_change(request, request.state.person, form)
+    form = await read_change(ops, request, {"ids": LONGEST_IDS, "why": LONGEST_FIELD})
     return await _form(ops, request, {"ids": form.get("ids", "")})
 
 

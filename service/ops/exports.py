@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 
 from service.ops.accesses import Said, line_of
 from service.ops.bulk import assert_few
-from service.ops.forms import read_form
+from service.ops.forms import LONGEST_FIELD, LONGEST_IDS, read_change
 from service.ops.masking import masked_parties
 from service.ops.parts import Ops
 from service.ops.person import Refused
@@ -52,8 +52,13 @@ from workers.running import read_running
 
 HOURS = (24, 72, MOST_HOURS)
 _MOST_WAITING = 20
-_FIELDS = ("search", "ids", "recipients", "hours", "why", "csrf")
-_LONGEST = {"search": 500, "why": LONGEST_WHY, "recipients": 20_000, "ids": 30_000}
+_LONGEST = {
+    "search": LONGEST_FIELD,
+    "ids": LONGEST_IDS,
+    "recipients": 20_000,
+    "hours": LONGEST_FIELD,
+    "why": LONGEST_WHY,
+}
 
 
 class ShownExport(msgspec.Struct, frozen=True):
@@ -157,14 +162,8 @@ async def ask(ops: Ops, request: Request) -> Response:
         NotWritten: the access log cannot be written.
         StoreError: the archive or the place of exports does not answer.
     """
-    form = await read_form(request)
     person = request.state.person
-    ops.access.check_change(request, person, form)
-    for name, value in form.items():
-        if name not in _FIELDS:
-            raise Refused(400, f"unknown field {name[:40]!r}; expected one of {', '.join(_FIELDS)}")
-        if len(value) > _LONGEST.get(name, 500):
-            raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {_LONGEST.get(name, 500)}")
+    form = await read_change(ops, request, _LONGEST)
     hours = _hours_of(form.get("hours", str(HOURS[0])))
     assert_given(ops, "export", form.get("why", ""))
     recipients = recipients_of_lines(form.get("recipients", ""))

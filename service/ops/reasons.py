@@ -7,7 +7,6 @@ file, as long as the person goes on, and for half an hour after.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -15,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from config.ask_why import Act, act_of
-from service.ops.forms import read_form
+from service.ops.forms import read_change
 from service.ops.person import Person, Refused, text_of_header
 from text.counts import many
 
@@ -29,6 +28,7 @@ LONGEST = 200
 MINUTES = 30  # that a reason is remembered for, from the last use
 
 _COOKIE = "callvault_why"
+_LONGEST_ADDRESS = 8_000
 _ONE = re.compile(r"/ops/recordings/[^/?]+(?=[/?]|$)")
 
 
@@ -112,9 +112,8 @@ async def give_reason(ops: Ops, request: Request) -> Response:
     Raises:
         Refused: there is no reason, or it is too long, or what they wanted is not here.
     """
-    form: Mapping[str, str] = await read_form(request)
-    ops.access.check_change(request, request.state.person, form)
-    why, wanted_next = _checked(form.get("why", "")), form.get("next", "")
+    form = await read_change(ops, request, {"why": LONGEST, "next": _LONGEST_ADDRESS})
+    why, wanted_next = form.get("why", "").strip(), form.get("next", "")
     if not why:
         raise Refused(400, "why: missing")
     if not wanted_next.startswith("/ops/") or not wanted_next.isprintable():

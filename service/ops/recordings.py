@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from service.ops.bulk import assert_few
 from service.ops.evidence import day_in_path
-from service.ops.forms import read_form
+from service.ops.forms import LONGEST_FIELD, LONGEST_IDS, read_change
 from service.ops.parts import Ops
 from service.ops.person import Refused
 from service.ops.view import View, view_of
@@ -145,8 +145,7 @@ async def export_selected(ops: Ops, request: Request) -> Response:
         Refused: none is selected, or the archive does not have one.
         UserError: too many are selected.
     """
-    form = await read_form(request)
-    ops.access.check_change(request, request.state.person, form)
+    form = await read_change(ops, request, {"ids": LONGEST_IDS, "why": LONGEST_FIELD})
     if not (ids := list(dict.fromkeys(form.get("ids", "").split()))):
         raise Refused(400, "ids: missing")
     assert_few(ids, "recording")

@@ -14,7 +14,7 @@ from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops.access import HEADERS
 from service.ops.accesses import log_refused_sign_in, log_sign_in
-from service.ops.forms import read_form
+from service.ops.forms import read_change, read_form
 from service.ops.parts import Ops
 from service.ops.person import Refused, address_of
 from service.ops.problems import answer_problem, is_of_api
@@ -145,7 +145,7 @@ async def callback(request: Request) -> Response:
 
 async def sign_out(ops: Ops, request: Request) -> Response:
     """End the session of this browser, and the one at the OpenID provider."""
-    ops.access.check_change(request, request.state.person, await read_form(request))
+    await read_change(ops, request, {})
     there = None
     if ops.access.provider is not None and request.state.person.how == "oidc":
         from service.ops.oidc import ProviderAway, ProviderRefused

@@ -6,7 +6,7 @@ template renders it (`rendering.py`). The API sends the same value as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from process.logs import get_logger
 from service.ops import accesses, audio_address, export_form, operations, reasons, shared
 from service.ops.access import HEADERS
 from service.ops.bulk import PartlyDone, named
-from service.ops.forms import read_form
+from service.ops.forms import LONGEST_FIELD, LONGEST_IDS, check_names, read_change
 from service.ops.live import live
 from service.ops.may import DECIDE, EVERYONE, May, Scoped, admits, assert_guarded
 from service.ops.openapi import document
@@ -44,7 +44,6 @@ from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, signed
 from service.ops.tables import CHANGES, EXPORT, FILES, OPERATIONS, PAGES
 from service.ops.view import View, view_of
 from telnyx_api.errors import TelnyxError
-from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line
 from workers.access.log import NotWritten
@@ -54,8 +53,7 @@ from workers.catalogue.search import Hit
 
 log = get_logger()
 
-_LONGEST_FIELD = 500
-_LONGEST = {"ids": 30_000}
+_LONGEST = {"ids": LONGEST_IDS}
 
 # `masked_csrf` keeps a compressed page from revealing its token. Audio, CSV and live events stay as they are.
 _SMALLER = (Middleware(GZipMiddleware, minimum_size=1000, compresslevel=6),)
@@ -218,22 +216,6 @@ class _Door:
             return problem(request, person, 500, "Callvault could not show this page; see its log for the error")
 
 
-def check_names(given: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> None:
-    """Check that each name is known and given once. Ignoring an unknown one would hide a mistake.
-
-    Raises:
-        Refused: a name is unknown or given twice.
-    """
-    seen: set[str] = set()
-    for name, _ in given:
-        if name not in known:
-            accepted = f"expected one of {', '.join(known)}" if known else f"this page takes no {what}"
-            raise Refused(400, f"unknown {what} {name[:40]!r}; {accepted}")
-        if name in seen:
-            raise Refused(400, f"{name}: given twice")
-        seen.add(name)
-
-
 class _Static(StaticFiles):
     """Files that change only with the version, so browsers may cache them; they hold no secret."""
 
@@ -296,18 +278,13 @@ def _made(row: Change) -> Callable[[Ops, Request], Awaitable[Response]]:
 
 
 async def _change(ops: Ops, request: Request, row: Change) -> Response:
-    form = await read_form(request)
     person: Person = request.state.person
-    ops.access.check_change(request, person, form)
-    fields = row.fields
-    check_names(form.items(), dict.fromkeys((*fields, "why", "csrf")), "field")
-    about = {name: value for name in dict.fromkeys((*fields, "why")) if (value := form.get(name, "")).strip()}
-    for name in fields:
+    fields = (*dict.fromkeys((*row.fields, "why")),)
+    form = await read_change(ops, request, {name: _LONGEST.get(name, LONGEST_FIELD) for name in fields})
+    about = {name: value for name in fields if (value := form.get(name, "")).strip()}
+    for name in row.fields:
         if name not in about:
             raise Refused(400, f"{name}: missing")
-    for name, value in about.items():
-        if len(value) > (longest := _LONGEST.get(name, _LONGEST_FIELD)):
-            raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {longest}")
     if "query" in about:
         view_of(request).assert_searchable(read_query(read_box(about["query"])))
     is_whole = True
