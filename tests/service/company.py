@@ -22,7 +22,7 @@ from workers.keys import CONNECTION_NAMES, DELETIONS_DUE
 
 DAY = 2  # days ago, not sealed yet
 INSIDE, OUTSIDE, LATER, UNKNOWN = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in range(4))
-OURS, THEIRS = "1001", "2002"
+OURS, THEIRS = "1494404757140276705", "2214404757140298804"  # so long that no random token holds one
 GERMAN, FOREIGN = "+493012345678", "+13125550147"
 
 # What only the recordings outside have: none of it may be in an answer to whoever may not see them.

@@ -87,8 +87,8 @@ def test_a_person_is_asked_once_for_a_recording_and_anew_for_the_next(
     redis_url: str, redis: Any, small: SmallArchive
 ) -> None:
     with receiver(redis_url, small, "listen,download") as (_, process), signed_in(process) as (ann, csrf):
-        link = {"id": "none", "csrf": csrf}
-        assert ann.post("/ops/exports/link", data=link).status_code == 428, (
+        export = {"id": "none", "csrf": csrf}
+        assert ann.post("/ops/exports/link", data=export).status_code == 428, (
             "whoever has the address downloads without one"
         )
         page = ann.get(ONE)

@@ -154,7 +154,7 @@ def test_the_catalogue_finds_it_by_the_same_cases_and_counts_it_as_in_doubt(tmp_
         catalogue.apply(layout.damage_key(damage.key, 1), encode_record(damage))
     for number, query in [*((1, one) for one in MAY_HOLD), *((0, one) for one in CANNOT_HOLD)]:
         catalogue.put_cases([case(**query)])
-        found = search(catalogue.path, Query(case="c1"))
+        found = search(catalogue.path, Query(case="c1"), EVERYTHING)
         assert [hit.cases for hit in found] == [["c1"]] * number, query
         assert [one.recording_id for one in choose_all(catalogue.path, Query(case="c1"))] == ["r-1"] * number
         counts = count_case(catalogue.path, case(**query))
