@@ -241,6 +241,8 @@ def _objects_of_records(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, Ar
 
 def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], reconciled: datetime) -> set[str]:
     """Objects too recent for a seal: recent records, the objects that they name, and signatures beside records."""
+    if not unlisted:
+        return set()
     waiting = {key for key in unlisted if _is_recent(key, bytes_of.get(key, b""), reconciled)}
     records = {key: bytes_of[key] for key in waiting if key in bytes_of}
     waiting |= {key for key in _objects_of_records(prefix, records) if key in unlisted}
