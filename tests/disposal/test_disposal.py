@@ -137,6 +137,16 @@ async def test_parts_go_at_their_own_ends_and_the_last_one_leaves_only_hashes(
     assert by_script(small.root) == (0, set())
 
 
+def audio_elsewhere(small: SmallArchive, recording_id: str) -> None:
+    """Add a sealed recording whose audio Telnyx put into the user's own bucket."""
+    folder = small.recording(5, recording_id)
+    record = small.read(layout.commit_key(folder))
+    small.write(layout.commit_key(folder), record | {"objects": [record["objects"][0] | {"key": "/theirs/audio.wav"}]})
+    small.remove(layout.audio_key(folder, "wav"))
+    small.receipt(folder, utc_now())
+    small.seal(5)
+
+
 async def test_whatever_keeps_a_recording_keeps_it_and_is_reported_once(
     runtime: Runtime, small: SmallArchive, environment: dict[str, str], async_redis: Any
 ) -> None:
@@ -151,21 +161,20 @@ async def test_whatever_keeps_a_recording_keeps_it_and_is_reported_once(
     small.write(layout.damage_key(damage["key"], 1), damage | {"what": "x", "found_by": "verify", "at": "x"})
     small.write(small.folder(7, "7-one") + "audio.wav", b"other bytes, of another length")
     small.transcription(7, "7-two", "late", utc_now())
-    custom = small.folder(5, "5-one")
-    record = small.read(custom + "recording.json")
+    audio_elsewhere(small, "5-custom")
     async with sole_writer(async_redis, "5-two"):
         report = await Disposer(runtime).run()
     expected = {"11-one": "held", "9-one": "original", "9-two": "damaged", "7-one": "damaged", "7-two": "not-sealed"}
+    expected["5-custom"] = "custom-storage"
     assert why_left(report) == expected | {"5-two": "busy"}
     assert {one.recording_id for one in report.gone} == {"11-two", "5-one"}
-    assert record["objects"][0]["key"].endswith("audio.wav")
-    for days, name in ((11, "11-one"), (9, "9-one"), (9, "9-two"), (7, "7-one"), (7, "7-two"), (5, "5-two")):
+    for days, name in (*((int(name.partition("-")[0]), name) for name in expected), (5, "5-two")):
         assert not any(one.startswith(("disposed", "erased")) for one in names_of(small, small.folder(days, name))), (
             name
         )
     alerts = [json.loads(one) for one in await async_redis.lrange("callvault:alerts", 0, -1)]
     kinds = sorted(one["group"] for one in alerts if one["kind"] == "disposal-kept")
-    assert kinds == ["damaged", "original"]
+    assert kinds == ["custom-storage", "damaged", "original"]
     await Disposer(runtime).run()
     assert len(await async_redis.lrange("callvault:alerts", 0, -1)) == len(alerts), "said once"
     code, out = callvault_here(["retention", "dispose", "--dry-run", "--json"], environment)
