@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from archive.archive import Archive
 from archive.stores.store import StoreError
+from cli.console import now_and_then
 from config.settings import Settings
 from telnyx_api.account import Account
 from text.counts import many
@@ -28,8 +28,6 @@ from workers.catalogue.search import ids_beginning as search_ids
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import EmbeddedServer, redis_of
 from workers.runtime import open_archive
-
-_SAY_EVERY_SECONDS = 2
 
 T = TypeVar("T")
 
@@ -65,11 +63,10 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
     Raises:
         StoreError: the archive does not answer, and the catalogue is empty.
     """
-    shown_at = [0.0]
+    is_time = now_and_then(at_once=True)
 
     def show(what: str, count: int) -> None:
-        if time.monotonic() - shown_at[0] > _SAY_EVERY_SECONDS:
-            shown_at[0] = time.monotonic()
+        if is_time():
             _print(f"building the catalogue: {what}, {many(count, 'recording')} so far")
 
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from text.counts import many
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _ON_A_TERMINAL = 50  # rows
+_SAY_EVERY_SECONDS = 2.0
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -46,6 +49,24 @@ def most_rows(limit: int | None, *, is_table: bool = True) -> int | None:
     if limit is not None:
         return limit or None
     return _ON_A_TERMINAL if is_table and sys.stdout.isatty() else None
+
+
+def now_and_then(*, at_once: bool = False) -> Callable[[], bool]:
+    """A question: is it time for a line about work of which nobody knows the end? Yes at most every two seconds.
+
+    Args:
+        at_once: the first answer is yes.
+    """
+    said_at = -math.inf if at_once else time.monotonic()
+
+    def is_time() -> bool:
+        nonlocal said_at
+        if time.monotonic() - said_at <= _SAY_EVERY_SECONDS:
+            return False
+        said_at = time.monotonic()
+        return True
+
+    return is_time
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:

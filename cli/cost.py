@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import in_columns, open_console, print_json
+from cli.console import in_columns, now_and_then, print_json
 from cli.options import DataFolder, Json, settings_of
 from text.counts import many
 from text.errors import UsedWrongly
@@ -114,7 +114,6 @@ def _cost(settings: Settings, wanted: tuple[str, timedelta] | None, as_json: boo
     from archive.cost import Move, cost_of
     from archive.prices import read_prices
     from archive.stores.audio_rule import least_bytes_of
-    from cli.progress import counting
     from workers.runtime import open_archive
 
     prices = read_prices(settings.archive_address, settings.prices_file)
@@ -124,10 +123,13 @@ def _cost(settings: Settings, wanted: tuple[str, timedelta] | None, as_json: boo
     move = None
     if wanted is not None:
         move = Move(wanted[0], at.date() - wanted[1], least_bytes_of(settings.archive_address))
-    with counting(open_console(stderr=True)) as show:
-        found = cost_of(
-            archive.store, prices, move, lambda objects, size: show(f"{many(objects, 'object')}, {format_size(size)}")
-        )
+    is_time = now_and_then()
+
+    def show(objects: int, size_bytes: int) -> None:
+        if is_time():
+            sys.stderr.write(f"{many(objects, 'object')}, {format_size(size_bytes)} so far\n")
+
+    found = cost_of(archive.store, prices, move, show)
     listed_at = format_instant(at)
     if as_json:
         print_json(_report(settings, found, prices, move, listed_at))

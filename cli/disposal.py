@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 import typer
 
-from cli.console import confirmed, open_console, print_json
+from cli.console import confirmed, now_and_then, print_json
 from cli.interrupt import stands
 from cli.new_file import new_file, refuse_folder
 from cli.options import (
@@ -222,13 +222,17 @@ def certificate(
 def _certify(archive: Archive, since: date, until: date, by: str, trusted: Collection[bytes] | None) -> Certificate:
     """Make the certificate, with progress."""
     from archive.seals import Chain
-    from cli.progress import counting
     from workers.disposal.certificate import certify
 
     chain = Chain(archive)
     chain.refresh()
-    with counting(open_console(stderr=True)) as show:
-        return certify(archive, chain, since, until, by, trusted, lambda count: show(many(count, "recording")))
+    is_time = now_and_then()
+
+    def show(count: int) -> None:
+        if is_time():
+            sys.stderr.write(f"{many(count, 'recording')} so far\n")
+
+    return certify(archive, chain, since, until, by, trusted, show)
 
 
 @dataclass(frozen=True)

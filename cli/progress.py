@@ -52,27 +52,6 @@ def progress(console: Console, **totals: int) -> Iterator[Callable[..., None]]:
         yield bar
 
 
-@contextmanager
-def counting(console: Console) -> Iterator[Callable[[str], None]]:
-    """Show how far work has come of which nobody knows the end: a line every few seconds.
-
-    Args:
-        console: where to print.
-
-    Yields:
-        A function that takes the line.
-    """
-    shown_at = time.monotonic()
-
-    def show(line: str) -> None:
-        nonlocal shown_at
-        if time.monotonic() - shown_at > _PLAIN_SECONDS:
-            shown_at = time.monotonic()
-            console.print(f"{line} so far")
-
-    yield show
-
-
 def _plain(console: Console, totals: dict[str, int], titles: dict[str, str]) -> Callable[..., None]:
     started = time.monotonic()
     shown_at, shown, has_shown_done = 0.0, dict[str, int](), False

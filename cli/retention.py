@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.console import confirmed, print_json, warn_of
+from cli.console import confirmed, now_and_then, print_json, warn_of
 from cli.disposal import approve, certificate, dispose
 from cli.interrupt import stands
 from cli.options import By, DataFolder, Json, RecordingId, Yes, service_of, settings_of
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from workers.retention.file import RulesFile
     from workers.retention.survey import Surveyed
 
-_SAY_EVERY_SECONDS = 5
 _SOON = timedelta(days=31)  # the locks of recordings that may go by then are looked at
 
 command = group(
@@ -260,9 +258,8 @@ def _difference(settings: Settings, in_force: Sequence[AppliedRules], new: Appli
 
 def _watched(rows: Iterable[Surveyed]) -> Iterator[Surveyed]:
     """The same rows, with a line on standard error every few seconds: a rule may need each commit record."""
-    said_at = time.monotonic()
+    is_time = now_and_then()
     for number, one in enumerate(rows, 1):
-        if time.monotonic() - said_at > _SAY_EVERY_SECONDS:
-            said_at = time.monotonic()
+        if is_time():
             sys.stderr.write(f"looked at {many(number, 'recording')} so far\n")
         yield one
