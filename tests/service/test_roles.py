@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
@@ -15,15 +16,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from archive import layout
 from config.roles import ROLES, Role
-from lab.processes import callvault, callvault_here, receiver, run_callvault, wait_for
-from lab.servers import RunningSandbox
+from lab.processes import callvault_here, receiver
 from service.ops import accesses
 from service.ops.may import assert_guarded
 from service.ops.page import Change, File, Operation, Page
 from service.ops.site import _Door, routes
 from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
-from tests.workers.steps import committed
+from tests.seals.small import SmallArchive, noon
 
 OPS_TOKEN = "a-token-for-tests-only"
 
@@ -123,18 +124,20 @@ def test_a_row_that_names_no_roles_cannot_be_made(row: Any) -> None:
 
 
 @pytest.fixture
-def deployment(
-    environment: dict[str, str], sandbox: RunningSandbox, archive_folder: Any
-) -> Iterator[tuple[httpx.Client, str, dict[str, str]]]:
-    """A receiver, the id of an archived recording with a transcription, and the environment."""
-    made = sandbox.world.add_recording(seconds=1, silent=True)
-    sandbox.world.complete_transcription(sandbox.world.add_transcription(made))
-    with callvault(["worker"], environment, "worker ready"):
-        assert run_callvault(["backfill", "--since", "7d"], environment).returncode == 0
-        wait_for(lambda: committed(archive_folder, made), 60, "the commit record")
-        wait_for(lambda: list(archive_folder.glob("recordings/*/*/*/*/transcriptions/*.json")), 60, "the transcription")
+def deployment(environment: dict[str, str], tmp_path: Path) -> Iterator[tuple[httpx.Client, str, dict[str, str]]]:
+    """A receiver, the id of an archived recording with a transcription and a finding, and the environment."""
+    small = SmallArchive(tmp_path / "small", {"id": "ab" * 16})
+    key = layout.commit_key(small.recording(2, "2-silent"))
+    record = small.read(key)
+    record["recording"] |= {"from": "+13125550147", "to": "+15550001111"}
+    record["audio"]["findings"] = ["silent"]
+    small.write(key, record)
+    said = small.read(key := small.transcription(2, "2-silent", "spoken", noon(2)))
+    said["transcription"]["transcription_text"] = "I would like to have my money back."
+    small.write(key, said)
+    environment |= {"CALLVAULT_ARCHIVE_URL": small.root.as_uri()}
     with receiver(environment | {"CALLVAULT_OPS_TOKEN": OPS_TOKEN}) as (client, _):
-        yield client, made.data["id"], environment
+        yield client, "2-silent", environment
 
 
 def _requests(recording_id: str) -> Iterator[tuple[str, str, frozenset[Role]]]:
