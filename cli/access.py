@@ -52,6 +52,7 @@ def check(
 
     Example: callvault access check --who ada@example.com --group "voice team" --file access.toml
     """
+    from config.scopes import roles_of
     from config.sign_in import read_access_file
 
     path = file or settings_of(data).access_file
@@ -71,15 +72,9 @@ def check(
         return _explain(entries, _recorded(recording, data), path, as_json=json)
     grants = dict.fromkeys(grant for _, of in entries for grant in of)
     lines = [f"{grant}: {_because(grant, entries)}" for grant in _sorted(grants)]
-    report = {"roles": _roles(grants), "because": [_entry(why, of) for why, of in entries]}
+    report = {"roles": roles_of([*grants]), "because": [_entry(why, of) for why, of in entries]}
     print_result("\n".join(lines) or f"no role: no entry of {path} fits", report, as_json=json)
     return 0 if grants else 1
-
-
-def _roles(grants: Iterable[Grant]) -> list[str]:
-    from config.scopes import roles_of
-
-    return [*roles_of([*grants])]
 
 
 def _sorted(grants: Iterable[Grant]) -> list[Grant]:

@@ -44,7 +44,7 @@ class Wanted:
     national: tuple[str, ...] = ()
 
     def is_of(self, party: str) -> bool:
-        """Whether a party of a call has this number; the catalogue's SQL (`search.py`) says the same."""
+        """Whether a party of a call has this number; `workers/catalogue/parties.py` says the same in SQL."""
         digits, text = digits_of(party), self.text
         if digits in self.national:
             return True

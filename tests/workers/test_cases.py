@@ -27,10 +27,11 @@ from archive.stores.store import open_store
 from lab.stores import make_archive
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.in_cases import count_case
-from workers.catalogue.query import BadQuery, Query
+from workers.catalogue.query import BadQuery, Query, read_query
 from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.rows import row_of_commit
 from workers.catalogue.search import choose_all, count, search, search_ids
+from workers.deletion.cases import case_query
 
 DAY = date(2026, 11, 25)
 CALL = {
@@ -118,6 +119,23 @@ def test_a_case_holds_what_matches_and_what_nobody_can_rule_out(
     assert belongs(wanted, facts_of(record_of(CALL))) is of_the_call
     assert belongs(wanted, facts_of(record_of(CONFERENCE))) is of_the_conference
     assert (why_held_by_cases([case(**query)], record_of(CONFERENCE)) is not None) is (of_the_conference is not False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"text": "refund"},
+        {"state": "held"},
+        {"findings": "1"},
+        {"min_duration": "5s"},
+        {"max_duration": "0s"},
+        {"case": "c1"},
+    ],
+)
+def test_a_case_asks_for_nothing_that_a_commit_record_does_not_say(words: dict[str, str]) -> None:
+    (field,) = words
+    with pytest.raises(BadQuery, match=f"^{field}: a case cannot be limited by this; expected number, since, until,"):
+        case_query(read_query(words | {"connection": "7"}))
 
 
 MAY_HOLD = [  # a recording whose commit record is missing

@@ -25,7 +25,7 @@ from workers.keys import CASES_OPEN, CASES_WRONG
 from workers.queue.script import write_when_full
 from workers.runtime import Runtime
 
-FIELDS = ("number", "since", "until", "connection", "session", "leg", "id")  # what a case may ask for
+FIELDS = CaseQuery.__struct_fields__  # what a case may ask for
 _LONGEST_NAME = 200  # characters
 _TRIES = 5
 _NOTED_SECONDS = 3600
@@ -38,7 +38,8 @@ def case_query(query: Query) -> CaseQuery:
     Raises:
         BadQuery: it asks for nothing, or for what a commit record does not say.
     """
-    asked = {name: value for name in query.__struct_fields__ if (value := getattr(query, name)) not in (None, False)}
+    given = msgspec.structs.asdict(query)
+    asked = {name: value for name, value in given.items() if value is not None and value is not False}
     if other := next((name for name in asked if name not in FIELDS), None):
         name = other.removesuffix("_seconds")
         raise BadQuery(f"a case cannot be limited by this; expected {', '.join(FIELDS)}", name)
@@ -47,15 +48,7 @@ def case_query(query: Query) -> CaseQuery:
     for name in ("connection", "session", "leg", "id"):
         if name in asked and not is_id(str(asked[name])):
             raise BadQuery(f"{str(asked[name])[:40]!r} cannot be an id", name)
-    return CaseQuery(
-        number=query.number,
-        since=None if query.since is None else format_instant(query.since),
-        until=None if query.until is None else format_instant(query.until),
-        connection=query.connection,
-        session=query.session,
-        leg=query.leg,
-        id=query.id,
-    )
+    return CaseQuery(**asked | {name: format_instant(asked[name]) for name in ("since", "until") if name in asked})
 
 
 async def open_case(runtime: Runtime, name: str, query: CaseQuery, why: str, by: str) -> tuple[Case, Decided]:
