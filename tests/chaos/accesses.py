@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import shutil
 import tempfile
 import threading
@@ -24,6 +24,7 @@ import httpx
 
 from lab.processes import Process, Receiver, run_callvault, wait_for
 from lab.redis import Server
+from tests.chaos.chaos import end_with
 from tests.seals.small import SmallArchive
 from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment
 from workers.keys import ACCESS_BATCH, ACCESS_WAITING, TURN
@@ -58,7 +59,7 @@ class _Run:
         self.plays, self.at_once, self.random, self.folder = plays, at_once, random, folder
         self.answered: set[tuple[str, str]] = set()
         self.report, self.taken, self.enough = Report(), threading.Lock(), threading.Event()
-        self.names = (f"person {n}" for n in range(10**9))
+        self.names = (f"person {n}" for n in itertools.count())
 
     def settings(self, redis_url: str) -> dict[str, str]:
         telnyx = {"TELNYX_API_KEY": "KEY", "TELNYX_BASE_URL": "http://127.0.0.1:9/v2"}
@@ -155,13 +156,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=12)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    report = run(options.plays, options.at_once, 5.0, options.seed, lambda line: print(line, flush=True))
-    for name, value in vars(report).items():
-        if name != "wrong":
-            print(f"{name:<10} {value}")
-    for line in report.wrong:
-        print("WRONG", line)
-    os._exit(1 if report.wrong else 0)
+    end_with(run(options.plays, options.at_once, 5.0, options.seed, lambda line: print(line, flush=True)))
 
 
 if __name__ == "__main__":

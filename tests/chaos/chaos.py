@@ -16,13 +16,14 @@ import json
 import os
 import random
 import shutil
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import redis
@@ -351,6 +352,17 @@ def run(
     return report
 
 
+def end_with(report: Any) -> NoReturn:
+    """Print what a run found, and end this process; with status 1 if something is wrong."""
+    for name, value in vars(report).items():
+        if name != "wrong":
+            print(f"{name:<16} {value}")
+    for line in report.wrong:
+        print("WRONG", line)
+    sys.stdout.flush()  # which what follows does not
+    os._exit(1 if report.wrong else 0)
+
+
 def main() -> None:
     """The long run, with a report."""
     parser = argparse.ArgumentParser(description="Faults at random, checked from the sandbox's books.")
@@ -365,13 +377,7 @@ def main() -> None:
 
     log(f"seed {options.seed}")
     pace = {"per_second": options.per_second, "patience_seconds": 600, "scene_seconds": options.scene_seconds}
-    report: Any = run(options.recordings, options.seed, **pace, log=log)
-    for name, value in vars(report).items():
-        if name != "wrong":
-            print(f"{name:<16} {value}")
-    for line in report.wrong:
-        print("WRONG", line)
-    os._exit(1 if report.wrong else 0)
+    end_with(run(options.recordings, options.seed, **pace, log=log))
 
 
 if __name__ == "__main__":
