@@ -61,6 +61,7 @@ FILES = (
     ("access-log.sqlite", "the index behind `callvault access-log`; it can be deleted"),
     ("archive/", "the archive, unless CALLVAULT_ARCHIVE_URL names another place"),
     ("catalogue.sqlite", "the search catalogue; `callvault index --rebuild` makes it anew"),
+    ("exports/", "the exports of the ops pages, unless CALLVAULT_EXPORTS_URL names another place"),
     ("running.json", "what a running `callvault up` tells other commands"),
     ("valkey/", "the data and the log of the embedded Valkey server, unless REDIS_URL names another"),
 )
