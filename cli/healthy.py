@@ -17,7 +17,9 @@ _KINDS: dict[str, frozenset[str]] = {
     "serve": frozenset({"serve"}),
     "worker": frozenset({"worker"}),
     "up": frozenset({"serve", "worker"}),
+    "worker --dispose": frozenset({"dispose"}),
 }
+_COMMANDS = {kind: name for name, kinds in _KINDS.items() if len(kinds) == 1 for kind in kinds}
 
 
 def command(
@@ -41,7 +43,7 @@ def command(
         what_to_do = "" if folder is None else f"; start another, or remove {file_of(name, folder)}"
         _complain(f"{name} was killed and not replaced{what_to_do}")
     for kind in missing:
-        _complain(f"`callvault {kind}` shows no sign of life")
+        _complain(f"`callvault {_COMMANDS[kind]}` shows no sign of life")
     if not found and folder is not None:
         _complain(f"no receiver or worker runs on this machine for data folder {folder.resolve()}")
     is_good = not lost and not missing and all(map(_is_alive, found.values())) and bool(found or container)
@@ -75,7 +77,8 @@ def _commands() -> set[str]:
             continue  # it has ended
         for place, word in enumerate(words):
             if word.rpartition("/")[2] == "callvault" or word == "cli.main":
-                found.add(next((one for one in words[place + 1 :] if not one.startswith("-")), ""))
+                name = next((one for one in words[place + 1 :] if not one.startswith("-")), "")
+                found.add(f"{name} --dispose" if name == "worker" and "--dispose" in words else name)
     return found
 
 

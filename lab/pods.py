@@ -203,7 +203,13 @@ class Pod:
         for source in self.container.get("envFrom", ()):
             ((_, reference),) = source.items()
             found |= self._given[reference["name"]]
-        return found | {one["name"]: one["value"] for one in self.container.get("env", ())}
+        for one in self.container.get("env", ()):
+            reference = one.get("valueFrom", {}).get("secretKeyRef")
+            if reference is None:
+                found[one["name"]] = one["value"]
+            elif not reference.get("optional") or reference["key"] in self._given[reference["name"]]:
+                found[one["name"]] = self._given[reference["name"]][reference["key"]]
+        return found
 
     def _as_user(self) -> list[str]:
         """How a process becomes the container's user, with its rights and no others."""

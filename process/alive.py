@@ -43,7 +43,7 @@ async def show_alive(what: str, data_folder: Path) -> None:
     A file that cannot be written changes nothing else.
 
     Args:
-        what: the kind of process, `serve` or `worker`.
+        what: the kind of process: `serve`, `worker` or `dispose`.
         data_folder: of its installation.
     """
     folder = _folder(data_folder)

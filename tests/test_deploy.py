@@ -63,7 +63,8 @@ def test_the_compose_file_keeps_what_it_must() -> None:
         *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--maxmemory", "1gb")
     ]
     assert services["worker"]["deploy"]["replicas"] == 2
-    assert ours().keys() == {"receiver", "worker", "sandbox"}
+    assert ours().keys() == {"receiver", "worker", "disposal", "sandbox"}
+    assert {name for name, one in services.items() if "profiles" in one} == {"disposal", "sandbox"}, "off by default"
     assert all(one["init"] for one in ours().values()), "the first process of a container ignores an early SIGTERM"
     for name, one in services.items():
         assert one["security_opt"] == ["no-new-privileges:true"] and one["mem_limit"] in ("512m", "1g", "2g"), name
@@ -72,6 +73,21 @@ def test_the_compose_file_keeps_what_it_must() -> None:
         for volume in one.get("volumes", ()):
             source = _default(volume).partition(":")[0]
             assert source in COMPOSE["volumes"] or (ROOT / source).exists(), volume
+
+
+def test_only_the_service_that_disposes_gets_the_credentials_that_may_delete() -> None:
+    environments = {name: one["environment"] for name, one in ours().items()}
+    assert [name for name, one in environments.items() if "CALLVAULT_DISPOSE_CREDENTIALS" in one] == ["disposal"]
+    own, worker = environments["disposal"], environments["worker"]
+    assert {key for key in own if key in worker and own[key] != worker[key]} == set()
+    not_its_own = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_CONNECTION_STRING"}
+    assert not own.keys() & {*names_of_secrets(), *not_its_own} - {
+        "REDIS_URL",
+        "CALLVAULT_ALERT_URLS",
+        "CALLVAULT_DISPOSE_CREDENTIALS",
+    }, "no key of Telnyx, and not what workers write with"
+    wanted = {name_of(field) for field in Settings.model_fields.values()}
+    assert {key for key in own if "_DISPOSE_" in key} == {key for key in wanted if "_DISPOSE_" in key}
 
 
 def test_the_image_has_every_package_and_states_its_facts() -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.test_kubernetes import KUBERNETES, ROOT, SCALED_OBJECT, objects
+from tests.test_kubernetes import KUBERNETES, ROOT, SCALED_OBJECT, objects, with_disposal
 
 CHART = ROOT / "deploy" / "helm" / "callvault"
 LIBRARY = ROOT / ".tools" / "helm" / "bin" / "python"  # of `make test`; it holds a Helm of 75 MB
 VALUES = {"small": "values.yaml", "large": "values-large.yaml"}
+OVERLAYS = (*VALUES, "disposal")
 ONLY_OF_KUSTOMIZE = ("Namespace",)
 
 RENDER = """
@@ -52,7 +53,12 @@ def rendered(values: dict[str, Any]) -> list[Object]:
 
 @functools.cache
 def chart(overlay: str) -> list[Object]:
-    return rendered(yaml.safe_load((CHART / VALUES[overlay]).read_text()))
+    values = yaml.safe_load((CHART / VALUES.get(overlay, VALUES["small"])).read_text())
+    return rendered(values | {"disposal": {"enabled": True}} if overlay == "disposal" else values)
+
+
+def overlay_of(name: str) -> list[Object]:
+    return with_disposal() if name == "disposal" else objects(name)
 
 
 def plain(one: Object, config_map: str) -> Object:
@@ -72,9 +78,9 @@ def plain(one: Object, config_map: str) -> Object:
     return dict(copy)
 
 
-@pytest.mark.parametrize("overlay", VALUES)
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_object_is_the_one_that_kustomize_makes(overlay: str) -> None:
-    ours = objects(overlay)
+    ours = overlay_of(overlay)
     (config_map,) = [one["metadata"]["name"] for one in ours if one["kind"] == "ConfigMap"]
     expected = {(one["kind"], one["metadata"]["name"]): one for one in (plain(one, config_map) for one in ours)}
     found = {(one["kind"], one["metadata"]["name"]): one for one in (plain(one, "callvault") for one in chart(overlay))}
@@ -83,7 +89,7 @@ def test_each_object_is_the_one_that_kustomize_makes(overlay: str) -> None:
         assert one == expected[key], key
 
 
-@pytest.mark.parametrize("overlay", VALUES)
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_is_valid_by_its_schema(overlay: str) -> None:
     import kubernetes_validate
 
@@ -126,9 +132,25 @@ def test_what_a_user_sets_arrives() -> None:
     assert not [one for one in found.values() if one["kind"] == "Secret"]
 
 
+def test_disposal_takes_its_own_secret_or_the_role_of_its_own_account() -> None:
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/may-delete"}
+    values = {
+        "secretName": "own",
+        "disposal": {"enabled": True, "secretName": "", "serviceAccount": {"annotations": role}},
+    }
+    found = {(one["kind"], one["metadata"]["name"]): one for one in rendered(values)}
+    assert found["ServiceAccount", "callvault-disposal"]["metadata"]["annotations"] == role
+    assert "annotations" not in found["ServiceAccount", "callvault"]["metadata"]
+    (container,) = found["Deployment", "callvault-disposal"]["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"] == [{"configMapRef": {"name": "callvault"}}]
+    assert {one["valueFrom"]["secretKeyRef"]["name"] for one in container["env"]} == {"own"}
+    assert not [key for key in ((one["kind"], one["metadata"]["name"]) for one in rendered({})) if "disposal" in key[1]]
+
+
 def test_people_may_sign_in_by_the_access_file_of_the_chart() -> None:
     text = '[groups]\n"voice team" = ["operator", "listener"]\n'
-    found = {(one["kind"], one["metadata"]["name"]): one for one in rendered({"accessFile": text})}
+    with_disposal = {"accessFile": text, "disposal": {"enabled": True}}
+    found = {(one["kind"], one["metadata"]["name"]): one for one in rendered(with_disposal)}
     (checksum_without_it,) = {
         one["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
         for one in rendered({})
@@ -136,7 +158,7 @@ def test_people_may_sign_in_by_the_access_file_of_the_chart() -> None:
     }
     folder, name = found["ConfigMap", "callvault"]["data"]["CALLVAULT_ACCESS_FILE"].rsplit("/", 1)
     assert found["ConfigMap", "callvault-access"]["data"] == {name: text}
-    for part in ("receiver", "worker"):
+    for part in ("receiver", "worker", "disposal"):
         pod = found["Deployment", f"callvault-{part}"]["spec"]["template"]["spec"]
         annotations = found["Deployment", f"callvault-{part}"]["spec"]["template"]["metadata"]["annotations"]
         assert annotations["checksum/settings"] != checksum_without_it

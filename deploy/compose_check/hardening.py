@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.compose_check.engine import Engine, Failed
 
-_USERS = {"receiver": 10001, "worker": 10001}
+_USERS = {"receiver": 10001, "worker": 10001, "disposal": 10001}
 _SERVICE = "com.docker.compose.service"
 
 

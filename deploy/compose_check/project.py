@@ -85,7 +85,7 @@ class Project:
 
     def remove(self) -> None:
         """Remove the containers, networks and volumes."""
-        self.compose("--profile", "sandbox", "down", "--volumes", "--remove-orphans", "--timeout", "5")
+        self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 def _state(container: dict[str, Any]) -> str:

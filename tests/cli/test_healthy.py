@@ -73,6 +73,12 @@ NEITHER = "this container runs neither receiver nor worker; other commands show 
             1,
             "callvault: `callvault worker` shows no sign of life",
         ),
+        ("callvault init && callvault worker --dispose", 0, "dispose-[0-9]+ alive"),
+        (
+            "callvault worker --dispose & until grep -q callvault /proc/$!/comm; do sleep 0.05; done; kill -STOP $!",
+            1,
+            "callvault: `callvault worker --dispose` shows no sign of life",
+        ),
     ],
 )
 def test_a_container_is_healthy_if_its_command_is(tmp_path: Path, runs: str, status: int, shown: str) -> None:

@@ -5,17 +5,24 @@ app.kubernetes.io/part-of: callvault
 
 {{- /* Of every pod: who it runs as. */}}
 {{- define "callvault.pod" -}}
-serviceAccountName: callvault
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext: {runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, fsGroup: 10001, seccompProfile: {type: RuntimeDefault}}
 {{- end }}
 
-{{- /* Of every container: its image, settings, rights and folders. */}}
+{{- /* Of receivers and workers: the settings, and the Secret with the rest. */}}
+{{- define "callvault.settings" -}}
+envFrom: [{configMapRef: {name: callvault}}, {secretRef: {name: {{ include "callvault.secret" . }}}}]
+{{- end }}
+
+{{- define "callvault.secret" -}}
+{{ required "set secretName to an existing Secret" .Values.secretName }}
+{{- end }}
+
+{{- /* Of every container: its image, rights and folders. */}}
 {{- define "callvault.container" -}}
 image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-envFrom: [{configMapRef: {name: callvault}}, {secretRef: {name: {{ required "set secretName to an existing Secret" .Values.secretName }}}}]
 securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 volumeMounts:
   - {name: data, mountPath: /var/lib/callvault}
