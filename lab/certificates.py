@@ -18,7 +18,8 @@ _make = httpx.create_ssl_context
 
 def read_certificates_once() -> None:
     """Share one context among the clients of this process, and of those forked from it, that ask for no special one."""
-    vars(default)["create_ssl_context"] = _create
+    for module in (default, httpx):  # its own clients ask the first, ours that need a context in their hand the second
+        vars(module)["create_ssl_context"] = _create
     _create()
 
 
