@@ -1,4 +1,4 @@
-"""An archive that the service has made and sealed: three days of 50 calls each, by two workers at once.
+"""An archive that the service has made and sealed: three days of 15 calls each, by two workers at once.
 
 The first test process makes it, once a run; all tests only read it, and a test that damages it takes a copy.
 """
@@ -26,7 +26,7 @@ from tests.seals.authority import Authority
 from text.times import end_of_day, utc_now
 from workers.queue.embedded import EmbeddedServer
 
-CALLS_A_DAY = 50
+CALLS_A_DAY = 15
 TRANSCRIBED_A_DAY = 5
 DAYS = (5, 4, 3)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +19,7 @@ from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from lab.worker import runtime_of
 from sandbox.world import Recording, text_of
+from tests.seals.scripts import VERIFY_ARCHIVE, run_script
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
 from tests.workers.steps import committed, folder_of, kinds_of_alerts
 from text.errors import UserError
@@ -36,8 +35,6 @@ from workers.recordings.requests import CountRequest, RecordingRequest, Transcri
 from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
 from workers.seals.seal import Waits, seal
-
-SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 
 
 def give_nothing(sandbox: RunningSandbox, recording: Recording, how: str) -> None:
@@ -61,7 +58,7 @@ def verified(environment: dict[str, str], folder: Path) -> tuple[list[Any], int,
     """The problems by `callvault verify --seals` and by the script, and the counts of recordings."""
     done = run_callvault(["verify", "--seals", "--json"], environment)
     report = json.loads(done.stdout)
-    script = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=60, check=False)
+    script = run_script(VERIFY_ARCHIVE, str(folder))
     assert done.returncode == script.returncode == bool(report["problems"]), script.stdout
     assert (f"Telnyx had no audio: {report['not_archived']} recording" in script.stderr) == bool(report["not_archived"])
     return report["problems"], report["recordings"], report["not_archived"]

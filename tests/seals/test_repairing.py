@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from lab.servers import RunningSandbox
 from lab.worker import runtime_of
 from sandbox.audio import make_wav
 from sandbox.world import now, text_of
+from tests.seals.scripts import VERIFY_ARCHIVE, run_script
 from tests.seals.test_sealing import recordings_of, seal
 from tests.workers.steps import folder_of, request_of
 from workers.recordings.archive_recording import archive_recording
@@ -60,8 +59,5 @@ async def test_a_version_is_sealed_with_its_day_and_verified_by_both_verifiers(
     assert seal(environment, recording.data["recording_started_at"][:10])[0] == 0
     verified = run_callvault(["verify", "--seals", "--deep", "--json"], environment)
     assert (verified.returncode, json.loads(verified.stdout)["problems"]) == (0, [])
-    program = Path(__file__).parent.parent.parent / "docs" / "verify_archive.py"
-    alone = subprocess.run(
-        [sys.executable, str(program), str(archive_folder)], capture_output=True, text=True, check=False
-    )
+    alone = run_script(VERIFY_ARCHIVE, str(archive_folder))
     assert alone.returncode == 0, alone.stdout

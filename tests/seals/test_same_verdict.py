@@ -18,12 +18,12 @@ import pytest
 from archive import layout
 from lab.processes import callvault_here
 from tests.seals import verdicts_on_recordings, verdicts_on_records
+from tests.seals.scripts import VERIFY_ARCHIVE, run_script
 from tests.seals.small import SmallArchive
 from text.errors import UserError
 from text.times import utc_now
 
 SEEDS = 400 if os.environ.get("CALLVAULT_FUZZ") == "long" else 16
-SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 
 
 def verify(archive: Path, tmp_path: Path, *options: str, **environment: str) -> tuple[int, dict[str, Any]]:
@@ -33,8 +33,7 @@ def verify(archive: Path, tmp_path: Path, *options: str, **environment: str) -> 
 
 
 def by_script(archive: Path, *options: str) -> tuple[int, set[tuple[str, str]]]:
-    command = [sys.executable, "-I", str(SCRIPT), str(archive), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = run_script(VERIFY_ARCHIVE, str(archive), *options)
     assert done.stdout, done.stderr
     rows = [line.split(": ", 2) for line in done.stdout.splitlines()[:-1]]
     return done.returncode, {(kind, key) for kind, key, _ in rows}
@@ -108,7 +107,8 @@ def test_a_place_without_an_archive_fails_the_check(what: str, tmp_path: Path) -
         place.mkdir()
     if what == "a folder of other things":
         (place / "notes.txt").write_text("of somebody else")
-    done = subprocess.run([sys.executable, "-I", str(SCRIPT), str(place)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-I", str(VERIFY_ARCHIVE), str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert str(place) in done.stderr
     settings = {"CALLVAULT_ARCHIVE_URL": place.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data")}

@@ -19,11 +19,10 @@ from archive.signatures import BadKey, SealKeys
 from lab.processes import callvault_here, run_callvault
 from tests.seals.authority import openssl
 from tests.seals.conftest import CALLS_A_DAY, DAYS, TRANSCRIBED_A_DAY, Sealed
+from tests.seals.scripts import VERIFY_ARCHIVE, run_script
 from text.times import format_instant, parse_instant, utc_now
 
 pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
-
-SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 
 
 def verify(environment: dict[str, str], archive: Path, *options: str) -> tuple[int, dict[str, Any]]:
@@ -33,9 +32,7 @@ def verify(environment: dict[str, str], archive: Path, *options: str) -> tuple[i
 
 
 def by_script(archive: Path) -> tuple[int, list[str]]:
-    done = subprocess.run(
-        [sys.executable, "-I", str(SCRIPT), str(archive)], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_script(VERIFY_ARCHIVE, str(archive))
     return done.returncode, done.stdout.splitlines()
 
 
@@ -96,7 +93,7 @@ def test_the_script_runs_on_every_python_without_packages(version: str, sealed: 
     python = sys.executable if sys.version.startswith(f"{version}.") else shutil.which(f"python{version}")
     if python is None or run("--version").returncode:
         pytest.skip(f"Python {version} is not installed here")
-    done = run(str(SCRIPT), str(sealed.archive))
+    done = run(str(VERIFY_ARCHIVE), str(sealed.archive))
     assert (done.returncode, done.stdout.splitlines()[-1].endswith(" 0 problems")) == (0, True), done
 
 
