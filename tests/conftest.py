@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ import redis as sync_redis
 
 from config.settings import load_settings
 from lab.certificates import read_certificates_once
+from lab.processes import ROOT
 from lab.redis import LEAST_PASSWORD, LEAST_USER, least_rights
 from lab.servers import HttpServer, RunningSandbox
 from lab.stores import make_archive
@@ -31,12 +34,30 @@ read_certificates_once()
 pytest.register_assert_rewrite("tests.workers.steps")  # its assertions show their values, as those of a test do
 
 
+@contextmanager
+def _first_process_alone() -> Iterator[None]:
+    """Let one process compile the modules of a new checkout, which costs it seven seconds; the others wait, and read them."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        yield
+        return
+    compiled_for = ROOT / ".pytest_cache" / "compiled-for"
+    compiled_for.parent.mkdir(exist_ok=True)
+    with compiled_for.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if compiled_for.read_text() == run:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        yield
+        compiled_for.write_text(run)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Collect no garbage meanwhile, and never look at the modules again: that takes a second in each process."""
     gc.disable()
     try:
-        return (yield)
+        with _first_process_alone():
+            return (yield)
     finally:
         gc.enable()
         gc.freeze()
