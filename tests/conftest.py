@@ -81,12 +81,18 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def kept_redis_url(valkey: EmbeddedServer) -> str:
+    """The address of Redis, as the user with the rights of docs/redis.md and no more: for what outlives a test."""
+    return valkey.url.replace("unix://", f"unix://{LEAST_USER}:{LEAST_PASSWORD}@")
+
+
 @pytest.fixture
-def redis_url(valkey: EmbeddedServer) -> str:
-    """The address of an empty Redis, as the user with the rights of docs/redis.md and no more."""
+def redis_url(kept_redis_url: str, valkey: EmbeddedServer) -> str:
+    """The same, emptied."""
     with sync_redis.Redis.from_url(valkey.url) as client:
         client.flushall()
-    return valkey.url.replace("unix://", f"unix://{LEAST_USER}:{LEAST_PASSWORD}@")
+    return kept_redis_url
 
 
 @pytest.fixture

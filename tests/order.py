@@ -25,8 +25,6 @@ LONG = {
     "test_the_clock_waits_for_no_slot_and_behind_no_job": 30,
     "test_a_failover_by_sentinel_under_load_loses_no_event": 30,
     "test_every_play_that_was_answered_is_in_the_log_once_after_kill_9": 20,
-    "test_a_person_signs_in_loses_a_group_and_signs_out_at_a_provider_of_another_kind": 12,
-    "test_whoever_is_refused_or_has_no_group_or_was_signed_out_there_does_not_enter": 12,
     "test_media_that_telnyx_never_serves_becomes_a_dead_letter": 30,
     "test_a_redis_restored_from_an_old_copy_deletes_nothing_early_and_does_no_harm": 30,
     "test_a_first_start_with_many_messages_archives_all_with_few_alerts": 30,
@@ -83,7 +81,8 @@ LONG = {
 
 # Fixtures that start something for all tests of a module, or of a folder.
 SERVERS = {
-    "azure", "browser", "bundle", "cloud", "cluster", "deployment", "full_house", "many", "redis_servers", "running", "s3", "up",
+    "azure", "browser", "bundle", "cloud", "cluster", "deployment", "full_house", "many", "provider", "redis_servers", "running",
+    "s3", "up",
 }  # fmt: skip
 # Seconds of all tests that share such servers, or that of a store; `SHARED_SECONDS` where nothing is said.
 TOGETHER = {

@@ -17,17 +17,26 @@ from tests.service.test_access_log import ARCHIVE_ID
 from tests.service.test_access_log import environment as company_environment
 
 
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenIdProvider, int]]:
+    """A provider, and the port of the receiver that it knows."""
+    port = free_port()
+    with openid_provider(tmp_path_factory.mktemp("provider"), [port]) as provider:
+        yield provider, port
+
+
 @pytest.fixture
-def site(environment: dict[str, str], tmp_path: Path) -> Iterator[tuple[OpenIdProvider, Receiver]]:
-    access, port = tmp_path / "access.toml", free_port()
+def site(
+    environment: dict[str, str], tmp_path: Path, at: tuple[OpenIdProvider, int]
+) -> Iterator[tuple[OpenIdProvider, Receiver]]:
+    access, (provider, port) = tmp_path / "access.toml", at
     access.write_text('[groups]\n"listeners" = "listener"\n')
-    with openid_provider(tmp_path / "provider", [port]) as provider:
-        provider.set_accounts(
-            ada={"preferred_username": "Ada", "groups": ["listeners"]}, eve={"preferred_username": "Eve", "groups": []}
-        )
-        with Receiver(environment | provider.settings(access), port) as receiver:
-            receiver.wait_for_output("Uvicorn running")
-            yield provider, receiver
+    provider.set_accounts(
+        ada={"preferred_username": "Ada", "groups": ["listeners"]}, eve={"preferred_username": "Eve", "groups": []}
+    )
+    with Receiver(environment | provider.settings(access), port) as receiver:
+        receiver.wait_for_output("Uvicorn running")
+        yield provider, receiver
 
 
 @pytest.fixture
@@ -79,52 +88,48 @@ def test_a_person_without_a_role_reads_why(page: Page) -> None:
 
 
 def test_whoever_loses_a_group_sees_within_a_minute_what_the_scope_of_the_other_leaves(
-    browser: Browser, redis_url: str, tmp_path: Path
+    browser: Browser, redis_url: str, tmp_path: Path, at: tuple[OpenIdProvider, int]
 ) -> None:
-    small, port, clock = (
-        SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID}),
-        free_port(),
-        Clock(tmp_path, "receiver"),
-    )
+    small, clock = SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID}), Clock(tmp_path, "receiver")
+    provider, port = at
     add(small, INSIDE, OURS, GERMAN, "a giraffe")
     add(small, OUTSIDE, THEIRS, FOREIGN, "a zebra")
     access = tmp_path / "access.toml"
     scoped = f'{{ role = "listener", connections = ["{OURS}"], mask = true }}'
     access.write_text(f'[groups]\neverybody = "listener"\n"EU support" = {scoped}\n')
-    with openid_provider(tmp_path / "provider", [port]) as provider:
-        settings = company_environment(redis_url, small) | provider.settings(access) | clock.environment
-        settings.pop("CALLVAULT_OPS_TOKEN")
-        with Receiver(settings, port) as receiver:
-            receiver.wait_for_output("Uvicorn running")
-            page = browser.new_context(base_url=receiver.url, locale="en-US").new_page()
+    settings = company_environment(redis_url, small) | provider.settings(access) | clock.environment
+    settings.pop("CALLVAULT_OPS_TOKEN")
+    with Receiver(settings, port) as receiver:
+        receiver.wait_for_output("Uvicorn running")
+        page = browser.new_context(base_url=receiver.url, locale="en-US").new_page()
 
-            def is_in(*groups: str) -> None:
-                provider.set_accounts(ada={"preferred_username": "Ada", "groups": [*groups]})
+        def is_in(*groups: str) -> None:
+            provider.set_accounts(ada={"preferred_username": "Ada", "groups": [*groups]})
 
-            is_in("everybody", "EU support")
-            page.goto("/ops")
-            page.get_by_role("link", name="Sign in with").click()
-            _sign_in_there(page, "ada")
-            expect(page).to_have_url(f"{receiver.url}/ops")
-            page.goto("/ops/recordings?session=call")
-            expect(page.locator("#total")).to_have_text("2 recordings")
-            expect(page.locator("main")).to_contain_text(GERMAN)
-            is_in("EU support")
-            clock.move(62)
-            page.wait_for_timeout(300)
-            page.goto("/ops")
-            expect(page).to_have_url(f"{receiver.url}/ops/recordings")
-            expect(page.get_by_role("navigation")).to_have_text("Recordings", use_inner_text=True)
-            expect(page.locator("#total")).to_have_text("1 recording")
-            expect(page.locator("#scope")).to_have_text(f"Your role shows recordings for connection {OURS}.")
-            expect(page.locator("main")).to_contain_text("+49********78")
-            page.goto(f"/ops/recordings/{OUTSIDE}")
-            expect(page.locator("main")).to_contain_text(f"ecording {OUTSIDE} is not in the archive")
-            page.goto(f"/ops/recordings/{INSIDE}")
-            expect(page.get_by_role("heading", level=1)).to_contain_text("+49********78")
-            is_in()
-            clock.move(124)
-            page.wait_for_timeout(300)
-            page.goto(f"/ops/recordings/{INSIDE}")
-            expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-            page.context.close()
+        is_in("everybody", "EU support")
+        page.goto("/ops")
+        page.get_by_role("link", name="Sign in with").click()
+        _sign_in_there(page, "ada")
+        expect(page).to_have_url(f"{receiver.url}/ops")
+        page.goto("/ops/recordings?session=call")
+        expect(page.locator("#total")).to_have_text("2 recordings")
+        expect(page.locator("main")).to_contain_text(GERMAN)
+        is_in("EU support")
+        clock.move(62)
+        page.wait_for_timeout(150)
+        page.goto("/ops")
+        expect(page).to_have_url(f"{receiver.url}/ops/recordings")
+        expect(page.get_by_role("navigation")).to_have_text("Recordings", use_inner_text=True)
+        expect(page.locator("#total")).to_have_text("1 recording")
+        expect(page.locator("#scope")).to_have_text(f"Your role shows recordings for connection {OURS}.")
+        expect(page.locator("main")).to_contain_text("+49********78")
+        page.goto(f"/ops/recordings/{OUTSIDE}")
+        expect(page.locator("main")).to_contain_text(f"ecording {OUTSIDE} is not in the archive")
+        page.goto(f"/ops/recordings/{INSIDE}")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("+49********78")
+        is_in()
+        clock.move(124)
+        page.wait_for_timeout(150)
+        page.goto(f"/ops/recordings/{INSIDE}")
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        page.context.close()

@@ -10,7 +10,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,11 +18,12 @@ import pytest
 
 from lab.clock import Clock
 from lab.processes import Receiver, free_port, listens, running
+from lab.stores import make_archive
 
 ACCESS = '[groups]\nlisteners = "listener"\n"voice team" = "operator"\n'
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider() -> Iterator[httpx.Client]:
     """A client of the provider; `localhost`, as for a browser another site than a receiver on 127.0.0.1."""
     port = free_port()
@@ -35,19 +35,39 @@ def provider() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture
-def clock(tmp_path: Path) -> Clock:
-    return Clock(tmp_path, "receiver")
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Clock:
+    return Clock(tmp_path_factory.mktemp("clock"), "receiver")
 
 
-@pytest.fixture
-def receiver(environment: dict[str, str], provider: httpx.Client, clock: Clock, tmp_path: Path) -> Iterator[Receiver]:
-    (tmp_path / "access.toml").write_text(ACCESS)
-    settings = environment | clock.environment | {"CALLVAULT_ACCESS_FILE": str(tmp_path / "access.toml")}
-    settings |= {"CALLVAULT_OIDC_ISSUER": str(provider.base_url).rstrip("/"), "CALLVAULT_OIDC_CLIENT_ID": "callvault"}
-    with Receiver(settings | {"CALLVAULT_OIDC_CLIENT_SECRET": "any + secret"}) as process:
+@pytest.fixture(scope="module")
+def started(
+    kept_redis_url: str, provider: httpx.Client, clock: Clock, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Receiver]:
+    folder = tmp_path_factory.mktemp("receiver")
+    make_archive(folder / "archive")
+    (folder / "access.toml").write_text(ACCESS)
+    settings = clock.environment | {
+        "REDIS_URL": kept_redis_url,
+        "CALLVAULT_ARCHIVE_URL": (folder / "archive").as_uri(),
+        "CALLVAULT_DATA": str(folder / "data"),
+        "CALLVAULT_ACCESS_FILE": str(folder / "access.toml"),
+        "CALLVAULT_OIDC_ISSUER": str(provider.base_url).rstrip("/"),
+        "CALLVAULT_OIDC_CLIENT_ID": "callvault",
+        "CALLVAULT_OIDC_CLIENT_SECRET": "any + secret",
+    }
+    with Receiver(settings) as process:
         process.wait_for_output("Uvicorn running")
         yield process
+
+
+@pytest.fixture
+def receiver(started: Receiver, redis_url: str, clock: Clock, provider: httpx.Client) -> Receiver:
+    """The same for all tests, with an empty Redis, a provider in which nobody has signed in, and the time that it is."""
+    provider.cookies.clear()
+    clock.move(0)
+    time.sleep(0.15)
+    return started
 
 
 def _knows(provider: httpx.Client, name: str, *groups: str) -> None:
@@ -73,7 +93,7 @@ def test_a_person_signs_in_loses_a_group_and_signs_out_at_a_provider_of_another_
         assert browser.get("/api/connections").status_code == 403
         _knows(provider, "ada", "voice team")
         clock.move(61)
-        time.sleep(0.3)  # the receiver reads its clock anew
+        time.sleep(0.15)  # the receiver reads its clock anew
         assert browser.get("/api/recordings").status_code == 403, "a lost group loses access, and a new one gives it"
         assert browser.get("/api/dead-letters").status_code == 200
         csrf = browser.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
@@ -104,5 +124,5 @@ def test_whoever_is_refused_or_has_no_group_or_was_signed_out_there_does_not_ent
         assert provider.post("/users/ada/revoke-tokens").status_code == 204
         assert browser.get("/api/recordings").status_code == 200, "for a minute at most"
         clock.move(61)
-        time.sleep(0.3)  # the receiver reads its clock anew
+        time.sleep(0.15)  # the receiver reads its clock anew
         assert browser.get("/api/recordings").status_code == 401
