@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ class Deployment:
     def webhooks(self) -> str:
         return self.url + "/webhooks/telnyx"
 
+    @cached_property
+    def session(self) -> Any:
+        """The cookie of Ada, who has signed in, for a browser."""
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=30) as client:
+            client.post("/ops/sign-in", data={"name": "Ada", "token": TOKEN})
+            value = client.cookies["callvault_session"]
+        made = {"name": "callvault_session", "value": value, "url": self.url}
+        return made | {"httpOnly": True, "sameSite": "Strict"}
+
 
 def _fill(world: World) -> list[dict[str, Any]]:
     """Calls of yesterday and today, the first with a transcription."""
@@ -92,11 +102,12 @@ def deployed(root: Path, world: World) -> Iterator[Deployment]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+@contextmanager
+def deployed_with_calls(root: Path) -> Iterator[Deployment]:
+    """A deployment whose archive has the calls of a sandbox, and the seal of yesterday; for the block."""
     world = World(seed=7)
     calls = _fill(world)
-    with deployed(tmp_path_factory.mktemp("deployment"), world) as made:
+    with deployed(root, world) as made:
         archive = made.archive
         records = "recordings/*/*/*/*/"
         wait_for(lambda: len(list(archive.glob(records + "recording.json"))) == len(calls), 120, "the first reconcile")
@@ -105,6 +116,16 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         transcription = next(t for t in world.transcriptions.values() if t["recording_id"] == calls[0]["id"])
         word = max(transcription["transcription_text"].split(), key=len).strip(".,?!")
         made.calls, made.spoken = calls, (calls[0]["id"], word)
+        yield made
+
+
+@pytest.fixture(scope="package")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A deployment that tests of all files share: they may add calls, and leave those that it has as they were.
+
+    A file whose tests take parts of it away, or send it anything at all, has a `deployment` of its own.
+    """
+    with deployed_with_calls(tmp_path_factory.mktemp("deployment")) as made:
         yield made
 
 
@@ -125,11 +146,11 @@ def page(request: pytest.FixtureRequest, browser: Browser, deployment: Deploymen
     """A signed-in page, on a desktop and on a phone; an error of its scripts fails the test."""
     size: Any = {"width": 1280, "height": 800} if request.param == "desk" else {"width": 390, "height": 844}
     context = browser.new_context(base_url=deployment.url, locale="en-US", timezone_id="UTC", viewport=size)
+    context.add_cookies([deployment.session])
     new = context.new_page()
     complaints: list[str] = []
     new.on("pageerror", lambda error: complaints.append(str(error)))
     new.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    sign_in(new)
     yield new
     context.close()
     assert [line for line in complaints if not re.search("[Ss]tatus (of|Error Code) 4", line)] == []

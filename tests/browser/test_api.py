@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lab.processes import CLEAN, callvault, callvault_here, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive, s3_weak
 from sandbox.world import World
-from tests.browser.conftest import TOKEN, Deployment
+from tests.browser.conftest import TOKEN, Deployment, deployed_with_calls
 from tests.workers.steps import pages
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
@@ -26,6 +27,13 @@ PATHS = (
     *("/api/overview", "/api/recordings", "/api/evidence", "/api/connections"),
     *("/api/dead-letters", "/api/deletions", "/api/quarantine"),
 )
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One of these tests alone, for schemathesis changes what it likes."""
+    with deployed_with_calls(tmp_path_factory.mktemp("deployment")) as made:
+        yield made
 
 
 def test_the_api_matches_its_openapi_document(deployment: Deployment, api: httpx.Client, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Page, expect
 from lab.processes import wait_for
 from sandbox.world import World
 from service.ops.tables import PAGES
-from tests.browser.conftest import TOKEN, Deployment, assert_can_be_read, deployed, sign_in
+from tests.browser.conftest import TOKEN, Deployment, assert_can_be_read, deployed, deployed_with_calls, sign_in
 from tests.workers.steps import pages
 from workers.engine.attempts import Attempt, DeadLetter
 
@@ -100,6 +100,13 @@ def _archive_away(deployment: Deployment) -> Iterator[None]:
         yield
     finally:
         away.rename(deployment.archive)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One of these tests alone, for its parts go away."""
+    with deployed_with_calls(tmp_path_factory.mktemp("deployment")) as made:
+        yield made
 
 
 @pytest.fixture
