@@ -35,7 +35,7 @@ CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", 
 CLEAN |= {"TMPDIR": _OWN.name}
 ROOT = Path(__file__).parent.parent
 LIMIT_SECONDS = 3600.0
-_OF_THE_INTERPRETER = ("LD_", "PYTHON", "TZ")  # an interpreter reads these as it starts, which a forked one does not
+_OF_THE_INTERPRETER = ("LD_", "PYTHON")  # an interpreter reads these as it starts, which a forked one does not
 _FORKS = Forks(CLEAN)
 
 
