@@ -147,39 +147,40 @@ def _import_all_modules() -> None:
 
 
 def _serve() -> None:
-    """Fork once for each request on standard input; returns in each process that runs a command."""
+    """Fork once for each request on standard input, and report ids and exit statuses; returns in each forked process."""
     requests = socket.socket(fileno=0)
+    running: dict[int, tuple[int, int]] = {}  # by the descriptor of a process: its id, and where its launcher listens
     while True:
+        ready, _, _ = select.select([requests.fileno(), *running], [], [])
+        for descriptor in running.keys() & {*ready}:
+            pid, report = running.pop(descriptor)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            _tell(report, status)
+            os.close(report)
+            os.close(descriptor)
+        if requests.fileno() not in ready:
+            continue
         wanted, received, _, _ = socket.recv_fds(requests, 1 << 20, 4)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
         if not wanted:
             os._exit(0)
-        if os.fork():
-            for descriptor in received:
-                os.close(descriptor)
-            continue
         pid = os.fork()
         if pid == 0:
             requests.detach()
+            for descriptor, (_, report) in running.items():
+                os.close(descriptor)
+                os.close(report)
             _become(msgspec.json.decode(wanted, type=Wanted), received)
             return
-        _watch(pid, received)
+        *streams, report = received
+        for descriptor in streams:
+            os.close(descriptor)
+        _tell(report, pid)
+        running[os.pidfd_open(pid)] = pid, report
 
 
-def _watch(pid: int, received: list[int]) -> None:
-    """Report a process's id and its exit status to the launcher."""
-    die_with_parent()
-    *streams, report = received
-    for descriptor in (0, *streams):
-        os.close(descriptor)
+def _tell(report: int, number: int) -> None:
     with suppress(OSError):  # the launcher may have gone
-        os.write(report, _NUMBER.pack(pid))
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with suppress(OSError):
-        os.write(report, _NUMBER.pack(status))
-    os._exit(0)
+        os.write(report, _NUMBER.pack(number))
 
 
 def _become(wanted: Wanted, received: list[int]) -> None:

@@ -36,7 +36,7 @@ async def test_an_erased_recording_is_gone_and_on_record(
     one, other = recordings_of(sandbox, 5, 2)
     for recording in (one, other):
         sandbox.world.complete_transcription(sandbox.world.add_transcription(recording))
-    await archive_and_seal(environment, async_redis, archive_folder, [one, other])
+    await archive_and_seal(environment, async_redis, sandbox)
     assert len(find(environment, "--number", one.data["from"])) == 1
     folder = folder_of(archive_folder, one)
     hold = run_callvault(["deletions", "hold", one.data["id"], "--why", "case 17"], environment)
@@ -121,7 +121,7 @@ async def test_erase_asks_only_if_it_may_erase_and_no_changes_nothing(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     (one,) = recordings_of(sandbox, 5, 1)
-    await archive_and_seal(environment, async_redis, archive_folder, [one])
+    await archive_and_seal(environment, async_redis, sandbox)
     arguments = ["erase", one.data["id"], "--reason", "x"]
     refused = run_callvault(arguments, environment, stdin="n\n")
     assert (refused.returncode, "Erase recording" in refused.stdout) == (1, True), refused.stderr
@@ -139,7 +139,7 @@ async def test_without_pyarrow_erase_refuses_only_a_day_with_parquet_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (one,) = recordings_of(sandbox, 5, 1)
-    await archive_and_seal(environment, async_redis, archive_folder, [one])
+    await archive_and_seal(environment, async_redis, sandbox)
     (rows,) = (archive_folder / "catalogue").rglob("*.parquet")
     arguments = ["erase", one.data["id"], "--reason", "x", "--yes", "--json"]
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed

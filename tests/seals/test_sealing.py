@@ -16,9 +16,10 @@ import pytest
 from archive.access import new_line
 from archive.archive import Archive
 from archive.seals import Link
-from config.settings import load_settings
 from lab.processes import callvault, callvault_here, run_callvault, wait_for
 from lab.servers import RunningSandbox
+from lab.worker import archive as archive_here
+from lab.worker import runtime_of
 from sandbox.world import Recording
 from tests.seals.authority import Authority
 from tests.workers.steps import ask, committed, folder_of
@@ -29,7 +30,9 @@ from workers.access.move import move_access_log
 from workers.keys import RECONCILED, SEALS, UNSEALED
 from workers.queue.change_feed import announce
 from workers.reconcile import reconcile
-from workers.runtime import Runtime, open_runtime
+from workers.recordings.requests import TranscriptionRequest
+from workers.recordings.transcriptions import archive_transcription
+from workers.runtime import Runtime
 from workers.seals import seal as seals
 from workers.seals.seal import seal as make_seal
 
@@ -49,9 +52,8 @@ def seals_in(archive: Path) -> list[dict[str, Any]]:
 
 
 def seal(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str, Any]]:
-    done = run_callvault(["seal", *arguments, "--json"], environment, seconds=100)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    status, out = callvault_here(["seal", *arguments, "--json"], environment)
+    return status, json.loads(out)
 
 
 def verified(environment: dict[str, str]) -> dict[str, Any]:
@@ -70,11 +72,15 @@ async def archive(environment: dict[str, str], redis: Any, folder: Path, recordi
     wait_for(lambda: all(committed(folder, recording) for recording in recordings), 60)
 
 
-async def archive_and_seal(environment: dict[str, str], redis: Any, folder: Path, recordings: list[Recording]) -> None:
-    """Have a worker archive recordings of one day and seal it."""
-    with callvault(["worker"], environment, "worker ready"):
-        await archive(environment, redis, folder, recordings)
-        wait_for(lambda: len(seals_in(folder)) == 1, 60, "the seal")
+async def archive_and_seal(environment: dict[str, str], redis: Any, sandbox: RunningSandbox) -> None:
+    """Archive what Telnyx has of the day five days ago, and seal the day, as the jobs of a worker do."""
+    async with runtime_of(environment, redis) as runtime:
+        await archive_here(runtime, *sandbox.world.recordings.values())
+        for one in sandbox.world.transcriptions.values():
+            await archive_transcription(
+                runtime, TranscriptionRequest(transcription_id=one["id"], recording_id=one["recording_id"])
+            )
+        assert isinstance(await make_seal(runtime, (utc_now() - timedelta(days=5)).date()), Link)
 
 
 async def test_a_late_recording_gets_its_own_seal(
@@ -110,7 +116,7 @@ async def test_receipts_and_decisions_are_sealed_too(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     gone, held = recordings_of(sandbox, 5, 2)
-    await archive_and_seal(environment, async_redis, archive_folder, [gone, held])
+    await archive_and_seal(environment, async_redis, sandbox)
     done = run_callvault(["deletions", "hold", held.data["id"], "--why", "case 17"], environment)
     assert done.returncode == 0, done.stderr
     with callvault(["worker"], environment | DELETING, "worker ready"):
@@ -173,8 +179,8 @@ def test_a_day_that_is_not_over_is_not_sealed(sandbox: RunningSandbox, environme
 async def test_a_seal_that_a_dead_worker_left_half_is_finished(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    recordings = recordings_of(sandbox, 5, 3)
-    await archive_and_seal(environment, async_redis, archive_folder, recordings)
+    recordings_of(sandbox, 5, 3)
+    await archive_and_seal(environment, async_redis, sandbox)
     made = (archive_folder / "seals" / "0000000001.json").read_bytes()
     (archive_folder / "seals" / "0000000001.json").unlink()  # as if it had died between the two
     redis.delete(SEALS)
@@ -206,10 +212,10 @@ async def test_a_worker_killed_while_it_seals_leaves_one_whole_chain(
 async def test_a_lost_redis_loses_no_seal_and_makes_none_twice(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    await archive_and_seal(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 2))
-    unsealed = recordings_of(sandbox, 60, 2)
-    with callvault(["worker"], environment | {"CALLVAULT_SEAL_AFTER": "100d"}, "worker ready"):
-        await archive(environment, async_redis, archive_folder, unsealed)
+    recordings_of(sandbox, 5, 2)
+    await archive_and_seal(environment, async_redis, sandbox)
+    async with runtime_of(environment, async_redis) as runtime:
+        await archive_here(runtime, *recordings_of(sandbox, 60, 2))
     redis.flushall()
     for span in ("recent", "open"):
         redis.set(RECONCILED + span, "1")
@@ -222,8 +228,8 @@ async def test_a_lost_redis_loses_no_seal_and_makes_none_twice(
 async def test_sealed_days_are_counted_and_not_reconciled(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    recordings = recordings_of(sandbox, 5, 3)
-    await archive_and_seal(environment, async_redis, archive_folder, recordings)
+    recordings_of(sandbox, 5, 3)
+    await archive_and_seal(environment, async_redis, sandbox)
     redis.delete(RECONCILED + "open")
     with callvault(["worker"], environment, "worker ready") as worker:
         worker.wait_for_output('"reconciled"', 60)
@@ -237,7 +243,8 @@ async def test_sealed_days_are_counted_and_not_reconciled(
 async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    await archive_and_seal(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
+    recordings_of(sandbox, 5, 1)
+    await archive_and_seal(environment, async_redis, sandbox)
     (archive_folder / "seals" / "0000000001.json").write_text("{}")
     redis.delete(SEALS, RECONCILED + "open")
     (lost,) = recordings_of(sandbox, 5, 1)
@@ -249,11 +256,8 @@ async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived
 
 
 async def test_a_record_written_during_sealing_puts_its_day_back_on_the_list(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    runtime = open_runtime(load_settings(), async_redis)
     day = (utc_now() - timedelta(days=5)).date()
     redis.zadd(UNSEALED, {day.isoformat(): 0})
     compare = reconcile.missing_of
@@ -266,7 +270,6 @@ async def test_a_record_written_during_sealing_puts_its_day_back_on_the_list(
     for by_hand in (False, True):
         assert await make_seal(runtime, day, by_hand=by_hand) is None
         assert redis.zscore(UNSEALED, day.isoformat()) == 17
-    await runtime.close()
 
 
 async def test_the_seal_of_a_day_lists_its_access_log_and_a_line_that_is_gone_is_found(
@@ -307,7 +310,8 @@ async def test_the_seal_of_a_day_lists_its_access_log_and_a_line_that_is_gone_is
 async def test_with_an_unreadable_seal_or_manifest_a_lost_redis_still_finds_the_days(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    await archive_and_seal(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
+    recordings_of(sandbox, 5, 1)
+    await archive_and_seal(environment, async_redis, sandbox)
     day = seals_in(archive_folder)[0]["day"]
     for name in ("0000000001.sha256", "0000000001.json"):
         (archive_folder / "seals" / name).write_text("no such thing")
@@ -337,27 +341,15 @@ async def test_an_authority_that_is_down_delays_the_stamp_and_never_the_seal(
 
 
 async def test_concurrent_sealers_make_one_seal_a_day(
-    sandbox: RunningSandbox,
-    environment: dict[str, str],
-    async_redis: Any,
-    redis: Any,
-    archive_folder: Path,
-    monkeypatch: Any,
+    sandbox: RunningSandbox, environment: dict[str, str], runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     recordings = [*recordings_of(sandbox, 5, 3), *recordings_of(sandbox, 4, 3)]
-    with callvault(["worker"], environment | {"CALLVAULT_SEAL_AFTER": "90d"}, "worker ready"):
-        await archive(environment, async_redis, archive_folder, recordings)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    runtime = open_runtime(load_settings(), async_redis)
     days = [(utc_now() - timedelta(days=days)).date() for days in (5, 4, 5, 4, 5, 4)]
-    try:
-        await asyncio.gather(*(make_seal(runtime, one, by_hand=True) for one in days))
-        assert [row["recordings"] for row in seals_in(archive_folder)] == [3, 3]
-        (archive_folder / "seals" / "0000000002.json").unlink()  # its worker died before it could write it
-        redis.delete(SEALS)
-        await asyncio.gather(*(make_seal(runtime, one, by_hand=True) for one in days))
-    finally:
-        await runtime.close()
+    await archive_here(runtime, *recordings)
+    await asyncio.gather(*(make_seal(runtime, one, by_hand=True) for one in days))
+    assert [row["recordings"] for row in seals_in(archive_folder)] == [3, 3]
+    (archive_folder / "seals" / "0000000002.json").unlink()  # its worker died before it could write it
+    redis.delete(SEALS)
+    await asyncio.gather(*(make_seal(runtime, one, by_hand=True) for one in days))
     assert [row["recordings"] for row in seals_in(archive_folder)] == [3, 3]
     assert verified(environment)["problems"] == []
