@@ -1,1 +1,1 @@
-"""What every process does: its signs of life, its logs and traces, its end."""
+"""What every process does: its signs of life, its logs and traces, HTTP answers in threads, its end."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -28,7 +28,7 @@ from archive.source import Source
 from archive.stores import s3_lean
 from archive.stores.s3_fallbacks import FALLBACKS, Fallback
 from archive.stores.s3_lean import Lean, Request, Signer
-from archive.stores.store import MIB, Store, StoreOptions, StoreRefused, open_store
+from archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
 from lab.awkward import AwkwardS3, Manners
 from lab.stores import by_boto3, environ
 
@@ -231,16 +231,33 @@ def test_a_bucket_is_reached_as_boto3_reaches_it(bucket: str, settings: dict[str
         store: Any = open_store(f"s3://{bucket}")
         way = store._bucket._lean._resolved()
         assert way is not None
-        assert (f"{address.partition('//')[0]}//{way.host}{way.path}", way.region) == (address, "eu-west-1")
-        asked: list[Any] = []
+        scheme, _, rest = address.partition("://")
+        assert (f"{way.host}{way.path}", way.region, way.pool.scheme) == (rest, "eu-west-1", scheme)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+            connection = SimpleNamespace(sock=ours, send=ours.sendall, close=ours.close)
+            patch.setattr(way.pool, "_get_conn", lambda: connection)
+            patch.setattr(way.pool, "_put_conn", lambda _: None)
+            store._bucket.head("a b")
+            asked = theirs.recv(4096).decode()
+        assert asked.startswith(f"HEAD {way.path}a%20b HTTP/1.1\r\nhost: {way.host}\r\n")
 
-        def send(request: Any) -> Any:
-            asked.append(request)
-            return SimpleNamespace(status_code=404, raw=BytesIO())
 
-        patch.setattr(store._bucket._lean._session, "send", send)
-        assert store.stat("a b") is None
-        assert asked[-1].url.replace(":443/", "/") == f"{address}a%20b"
+def test_a_bucket_behind_a_proxy_is_left_to_boto3() -> None:
+    with awkward(checks=True) as server, environ({"http_proxy": server.environment["AWS_ENDPOINT_URL_S3"]}):
+        store: Any = opened(server)
+        assert store._bucket._lean._resolved() is None
+
+
+def test_a_header_that_would_end_early_is_left_to_boto3() -> None:
+    with awkward(checks=True) as server:
+        store = opened(server, StoreOptions(label="metadata"))
+        store.probe()
+        server.seen.clear()
+        with pytest.raises(StoreError):
+            store.put("a", Source(b"x"), "audio/wav", {"connection_id": "1\r\nx-amz-acl: public-read"})
+        assert {seen["content-type"] for seen in server.seen} <= {"text/plain"}  # nothing but probes
 
 
 @pytest.mark.parametrize("fallback", FALLBACKS, ids=lambda fallback: fallback.name)
