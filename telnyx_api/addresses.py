@@ -9,12 +9,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 import urllib.request
-from collections.abc import Iterable
 
-import httpcore
 import httpx
 
 from config.values import is_local_host
+from telnyx_api.download_transport import DownloadTransport
 
 _IPV6_PUBLIC = ipaddress.IPv6Network("2000::/3")  # RFC 4291, 2.4: all that is global unicast so far
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1: the last 32 bits are an IPv4 address
@@ -73,33 +72,20 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-class _PublicOnly(httpcore.NetworkBackend):
-    """Connects to the addresses of a name if all of them are public."""
+def connect_publicly(host: str, port: int, timeout_seconds: float | None) -> socket.socket:
+    """Connect to the first address of a name that answers, if all of them are public.
 
-    def __init__(self) -> None:
-        self._sockets = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect to the first address that answers.
-
-        Raises:
-            Forbidden: an address is not public; none is tried.
-            httpcore.ConnectError, httpcore.ConnectTimeout: the name has no address, or none answers.
-        """
-        failed: Exception = httpcore.ConnectError(f"{host!r} has no IP address")
-        for address in _addresses(host, port):
-            try:
-                return self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failed = error
-        raise failed
+    Raises:
+        Forbidden: an address is not public; none is tried.
+        OSError: the name has no address, or none answers.
+    """
+    failed = OSError(f"{host!r} has no IP address")
+    for address in _addresses(host, port):
+        try:
+            return socket.create_connection((address, port), timeout_seconds)
+        except OSError as error:
+            failed = error
+    raise failed
 
 
 def _addresses(host: str, port: int) -> list[str]:
@@ -109,27 +95,11 @@ def _addresses(host: str, port: int) -> list[str]:
     except UnicodeError:
         raise Forbidden(f"{host!r} is not a host name") from None
     except OSError as error:
-        raise httpcore.ConnectError(f"{host!r} does not resolve: {error}") from error
+        raise OSError(f"{host!r} does not resolve: {error}") from error
     addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
     if private := [address for address in addresses if not is_public(address)]:
         raise Forbidden(f"{host!r} resolves to {private[0]}, which is not on the public internet")
     return addresses
-
-
-class _PublicTransport(httpx.HTTPTransport):
-    """httpx's transport with `_PublicOnly` as its backend. httpx has no argument for that; it is pinned below 0.29."""
-
-    def __init__(self, limits: httpx.Limits) -> None:
-        context = httpx.create_ssl_context()
-        super().__init__(verify=context, limits=limits)
-        self._pool.close()
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=context,
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_PublicOnly(),
-        )
 
 
 class _UnlessBypassed(httpx.BaseTransport):
@@ -148,11 +118,26 @@ class _UnlessBypassed(httpx.BaseTransport):
         self._direct.close()
 
 
-def public_transport(limits: httpx.Limits) -> httpx.BaseTransport:
-    """A transport to public addresses only. With `HTTPS_PROXY` set, the proxy resolves names and decides itself."""
-    direct = _PublicTransport(limits)
+def download_transport(connections: int, *, is_local: bool) -> httpx.BaseTransport | None:
+    """The transport of downloads; None for httpx's own, with its proxies.
+
+    With a proxy in the environment, the proxy resolves names and decides itself, except for the hosts of `NO_PROXY`.
+
+    Args:
+        connections: the most connections that are kept.
+        is_local: whether addresses that are not public are allowed.
+    """
     proxies = urllib.request.getproxies()
+    if is_local:
+        is_direct = proxies.keys().isdisjoint(("http", "https", "all"))
+        return DownloadTransport(connections, _connect) if is_direct else None
+    direct = DownloadTransport(connections, connect_publicly)
     if not (proxy := proxies.get("https") or proxies.get("all")):
         return direct
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     url = proxy if "://" in proxy else f"http://{proxy}"
     return _UnlessBypassed(httpx.HTTPTransport(proxy=url, limits=limits), direct)
+
+
+def _connect(host: str, port: int, timeout_seconds: float | None) -> socket.socket:
+    return socket.create_connection((host, port), timeout_seconds)

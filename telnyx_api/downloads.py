@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from telnyx_api.addresses import Forbidden, assert_allowed, public_transport
+from telnyx_api.addresses import Forbidden, assert_allowed, download_transport
 from telnyx_api.source_mark import SourceMark
 from text.counts import many
 
@@ -74,7 +74,7 @@ class Downloads:
 
     Args:
         is_local: whether the API is on this machine or a private network, so that downloads may be too.
-        connections: the most connections at once.
+        connections: the most connections that are kept for later.
         timeout_seconds: the time limit of each read.
         least_rate: the minimum rate in bytes a second; 0: no minimum.
     """
@@ -84,11 +84,9 @@ class Downloads:
     ) -> None:
         self._is_local = is_local
         self._least_rate = least_rate
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._http = httpx.Client(
             timeout=httpx.Timeout(timeout_seconds, connect=5.0),
-            limits=limits,
-            transport=None if is_local else public_transport(limits),
+            transport=download_transport(connections, is_local=is_local),
             follow_redirects=False,
             headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "callvault"},
         )

@@ -65,7 +65,7 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.ReadTimeout: nothing arrived in time.
             httpx.NetworkError, httpx.ProtocolError: the connection broke, or the answer is invalid.
         """
-        sent = _bytes_of(request)
+        sent = bytes_of(request)
         timeouts = request.extensions.get("timeout", {})
         if self._places.locked():
             try:
@@ -350,7 +350,7 @@ def _time_out(waiter: asyncio.Future[None]) -> None:
         waiter.set_exception(httpx.ReadTimeout("no data arrived in time"))
 
 
-def _bytes_of(request: httpx.Request) -> bytes:
+def bytes_of(request: httpx.Request) -> bytes:
     """The bytes of a request.
 
     Raises:
