@@ -100,3 +100,23 @@ async def test_a_wrong_password_is_reported_at_once(connect: Any, tmp_path: Path
             with pytest.raises(AuthenticationError):
                 await client.ping()
         await client.aclose()
+
+
+async def test_a_command_waits_for_a_free_connection_and_takes_no_closed_one(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server, server.client() as other:
+        client: Any = connect_worker(server.url, connections=2)
+        assert await asyncio.gather(*(client.echo(str(n)) for n in range(20))) == [str(n).encode() for n in range(20)]
+        assert len(client.connection_pool._available_connections) == 2
+        other.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert await asyncio.gather(*(client.echo("x") for _ in range(5))) == [b"x"] * 5
+        blocked = [asyncio.create_task(client.blpop("nothing", 0)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        client.connection_pool._timeout_seconds = 0.05
+        client.connection_pool.connection_kwargs["retry"]._seconds = 0
+        with pytest.raises(RedisConnectionError, match="in use"):
+            await client.ping()
+        for task in blocked:
+            task.cancel()
+        await asyncio.gather(*blocked, return_exceptions=True)
+        assert await client.ping()
+        await client.aclose()
