@@ -135,7 +135,8 @@ def apply_rules(
     """Put the rules of a file in force.
 
     It shows what changes, asks, and writes the rules into the archive. Longer periods count at once, shorter
-    ones after the grace of the rules. It deletes nothing. With --json it asks nothing and needs --yes.
+    ones after the grace of the rules. Since the grace counts from now, it applies nothing unless the clocks of
+    this machine, Redis and Telnyx agree. It deletes nothing. With --json it asks nothing and needs --yes.
 
     Example: callvault retention apply retention.toml
     """
@@ -152,8 +153,7 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
     from archive.retention import grace_seconds_of
     from cli.accessed import logged_change
     from cli.retention_text import difference_as_json, write_changes
-    from workers.engine.clocks import MOST_APART_SECONDS, seconds_apart
-    from workers.retention.apply import as_applied, changes, put_applied
+    from workers.retention.apply import as_applied, assert_clocks, changes, put_applied
     from workers.retention.watch import why_missing
     from workers.runtime import runtime_at
 
@@ -178,11 +178,7 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
         sys.stdout.write("nothing was applied\n")
         return 1
     async with runtime_at(settings, url, needs_telnyx=False) as runtime:
-        if (apart := await seconds_apart(runtime.redis)) > MOST_APART_SECONDS:
-            raise UserError(
-                f"this machine's clock and the Redis server's differ by {format_duration(apart)}, and the grace counts from now; "
-                "nothing was applied. Synchronize both with NTP"
-            )
+        await assert_clocks(runtime)
         new = as_applied(wanted, in_force, by, runtime.clock.latest())
         with stands("the rules may be in force; run `callvault retention plan` to see"):
             async with logged_change(runtime, "apply-rules", about=f"retention rules {new.number}", by=by):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from archive import layout
-from lab.processes import run_callvault
+from lab.clock import Clock, SkewedServer
+from lab.processes import free_port, run_callvault
 from text.times import format_instant, parse_instant, utc_now
 from workers.retention.file import BadRules, read_rules_file
 
@@ -148,6 +149,28 @@ def test_a_person_is_asked_and_a_no_applies_nothing(here: dict[str, str], archiv
     assert "These are the first rules: until now, everything is kept for ever." in done.stdout
     assert "nothing was applied" in done.stdout
     assert "standard input has no answer" in retention(here, "apply", status=2)
+    assert not [*archive_folder.glob("retention/*")]
+
+
+def test_by_a_clock_that_telnyx_does_not_share_nothing_is_applied(
+    here: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    """By a clock that is a year behind, the grace would be over before it has begun."""
+    clock = Clock(tmp_path, "machine", -365 * 86_400)
+    behind = here | clock.environment
+    assert "clock and the Redis server's differ by 365d" in retention(behind, "apply", "--yes", status=1)
+    server = SkewedServer(tmp_path / "redis", clock)
+    server.start()
+    try:
+        said = retention(behind | {"REDIS_URL": server.url}, "apply", "--yes", status=1)
+    finally:
+        server.stop()
+    assert "this machine's clock and Telnyx's differ by 365d" in said
+    assert "nothing was applied. Synchronize this machine and the Redis server with NTP" in said
+    nobody = f"http://127.0.0.1:{free_port()}/v2"
+    said = retention(here | {"TELNYX_BASE_URL": nobody}, "apply", "--yes", status=1)
+    assert "callvault: cannot ask Telnyx for the time (ConnectError), the clock that is not ours" in said
+    assert f"nothing was applied. Run the command again once {nobody} answers here" in said
     assert not [*archive_folder.glob("retention/*")]
 
 

@@ -7,14 +7,10 @@ Every answer comes from the archive (applied rules, commit record, holds, cases,
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple
-
-import httpx
 
 from archive import kinds, layout
 from archive.archive import Archive
@@ -36,13 +32,10 @@ from workers.deletion.erase import Target, refuse_if_held
 from workers.deletion.may_delete import Stopped as TooSlow
 from workers.deletion.may_delete import assert_fresh, moment, pause_of
 from workers.engine.clocks import clocks_agree
+from workers.engine.telnyx_clock import MOST_APART_SECONDS, NoTime, TelnyxClock
 from workers.queue.script import server_seconds
 from workers.retention.watch import why_missing
 from workers.runtime import Runtime
-
-MOST_APART_SECONDS = 600.0  # of Telnyx's clock, whose answers come over the internet
-_ASK_SECONDS = 10.0
-_CLOCK_SECONDS = 300.0  # for which Telnyx's time is counted on, monotonically
 
 
 class Stopped(Exception):
@@ -61,36 +54,6 @@ class Kept(Exception):
         self.kind = kind
 
 
-class TelnyxClock:
-    """Telnyx's clock, by the header `Date` of its answers: a third clock, on no machine of ours.
-
-    A term lasts for years. A clock of ours that is ahead by years would end them all, and the Redis of a single machine has
-    the same clock. The request carries no key, and any answer has the time (RFC 9110, section 6.6.1).
-    """
-
-    def __init__(self) -> None:
-        self._seen: tuple[float, float] | None = None  # Telnyx's time, and the count then
-
-    async def now(self, base_url: str) -> float:
-        """The time, in seconds since the epoch.
-
-        Raises:
-            Stopped: Telnyx does not tell it.
-        """
-        if self._seen is None or time.monotonic() - self._seen[1] > _CLOCK_SECONDS:
-            self._seen = await _date_of(base_url), time.monotonic()
-        return self._seen[0] + time.monotonic() - self._seen[1]
-
-
-async def _date_of(base_url: str) -> float:
-    try:
-        async with httpx.AsyncClient(timeout=_ASK_SECONDS) as client:
-            answer = await client.head(base_url)
-        return parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (httpx.HTTPError, KeyError, ValueError) as error:
-        raise Stopped(f"cannot ask Telnyx for the time ({type(error).__name__}), the clock that is not ours") from None
-
-
 async def ask_of_all(runtime: Runtime, telnyx_clock: TelnyxClock) -> tuple[list[AppliedRules], float]:
     """Ask everything that applies to every recording.
 
@@ -104,7 +67,10 @@ async def ask_of_all(runtime: Runtime, telnyx_clock: TelnyxClock) -> tuple[list[
     if not await clocks_agree(runtime):
         raise Stopped("the clocks of this machine and of Redis differ")
     now = min(await server_seconds(runtime.redis), utc_now().timestamp())
-    apart = abs(await telnyx_clock.now(runtime.settings.telnyx_base_url) - now)
+    try:
+        apart = await telnyx_clock.seconds_apart(runtime.settings.telnyx_base_url, now)
+    except NoTime as error:
+        raise Stopped(str(error)) from None
     if apart > MOST_APART_SECONDS:
         raise Stopped(f"the clocks of this machine and of Telnyx differ by {format_duration(apart)}")
     await runtime.in_thread(runtime.archive.assert_identity)

@@ -36,7 +36,6 @@ from workers.disposal.lines import Lines
 from workers.disposal.may_dispose import (
     Kept,
     Stopped,
-    TelnyxClock,
     ask_anew,
     ask_of_all,
     held_by_settings,
@@ -46,6 +45,7 @@ from workers.disposal.may_dispose import (
 from workers.disposal.report import Gone, Left, Report, tell
 from workers.disposal.stop import Counted, count_disposed, count_until, why_stopped
 from workers.engine.lease import HeldElsewhere, held
+from workers.engine.telnyx_clock import TelnyxClock
 from workers.keys import DISPOSAL_DAYS, DISPOSING
 from workers.recordings.writing import sole_writer
 from workers.runtime import Runtime

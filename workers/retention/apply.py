@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,9 +15,14 @@ from archive.decision_records import AppliedRules
 from archive.removal_records import Part
 from archive.retention import NEVER, PARTS, Term, replaced
 from text.errors import UserError
-from text.times import format_instant
+from text.times import format_duration, format_instant, utc_now
+from workers.engine import telnyx_clock
+from workers.engine.clocks import MOST_APART_SECONDS, seconds_apart
 from workers.retention.file import RulesFile
 from workers.retention.survey import Sum, Surveyed
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
 
 _OF_ALL_RULES = ("zone", "grace_seconds")
 
@@ -32,6 +37,34 @@ def as_applied(file: RulesFile, applied: Sequence[AppliedRules], by: str, now: d
         file_sha256=file.sha256,
         by=by,
         at=format_instant(now),
+    )
+
+
+async def assert_clocks(runtime: Runtime) -> None:
+    """Check this machine's clock by Redis' and by Telnyx's, since the grace counts from now.
+
+    A clock that is behind would end the grace too early. Redis may be on the same machine, and have the same clock.
+
+    Raises:
+        UserError: they differ, or Telnyx does not tell the time.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    if (apart := await seconds_apart(runtime.redis)) > MOST_APART_SECONDS:
+        raise _clocks_differ("the Redis server's", apart, "both")
+    base_url = runtime.settings.telnyx_base_url
+    try:
+        apart = await telnyx_clock.TelnyxClock().seconds_apart(base_url, utc_now().timestamp())
+    except telnyx_clock.NoTime as error:
+        what_to_do = f"Run the command again once {base_url} answers here"
+        raise UserError(f"{error}, and the grace counts from now; nothing was applied. {what_to_do}") from None
+    if apart > telnyx_clock.MOST_APART_SECONDS:
+        raise _clocks_differ("Telnyx's", apart, "this machine and the Redis server")
+
+
+def _clocks_differ(whose: str, apart: float, which: str) -> UserError:
+    return UserError(
+        f"this machine's clock and {whose} differ by {format_duration(apart)}, and the grace counts from now; "
+        f"nothing was applied. Synchronize {which} with NTP"
     )
 
 
