@@ -17,7 +17,6 @@ LONG = {
     "test_under_faults_nothing_is_lost_and_nothing_deleted_too_early": 110,
     "test_a_release_is_built_checked_and_can_be_checked_again": 100,
     "test_a_mirror_in_another_kind_of_store_is_verified_and_taken_up": 60,
-    "test_no_help_imports_what_is_slow": 50,
     "test_a_full_disk_under_redis_loses_no_accepted_event": 40,
     "test_a_worker_that_stops_itself_reports_what_failed_why_and_what_to_do": 40,
     "test_a_call_is_archived_deleted_at_telnyx_and_disposed_of_at_the_end_of_its_rule": 15,

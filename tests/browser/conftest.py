@@ -158,16 +158,16 @@ def page(request: pytest.FixtureRequest, browser: Browser, deployment: Deploymen
 
 def until(page: Page, what: str) -> None:
     """Wait until an expression is true on a page; `Page.wait_for_function` needs `eval`, which its policy forbids."""
-    wait_for(lambda: page.evaluate(what), 30, what)
+    wait_for(lambda: page.evaluate(what), 30, what, every_seconds=0.05)
 
 
 def assert_can_be_read(page: Page, what: str) -> None:
     """axe-core finds nothing serious, and the page is no wider than the screen."""
     page.evaluate(_AXE.read_text())  # the page's policy forbids a script element
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    violations = page.evaluate("axe.run({resultTypes: ['violations']}).then((found) => found.violations)")
     serious = [
         (violation["id"], [node["html"] for node in violation["nodes"]])
-        for violation in found["violations"]
+        for violation in violations
         if violation["impact"] in ("serious", "critical")
     ]
     assert serious == [], f"{what}: {json.dumps(serious, indent=1)}"
