@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
@@ -32,6 +33,9 @@ from lab.certificates import read_certificates_once
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ROOMS = ("archive", "cli", "config", "process", "sandbox", "service", "telnyx_api", "text", "workers")
 _CLOUDS = {f"archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")}  # imported when one is opened
+# What the libraries import as a command, a worker or a receiver starts.
+_AT_START = ["pydantic.type_adapter", "typer._adapters", "typer._click.decorators"]
+_AT_START += ["uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvloop"]
 _ROOT = Path(__file__).parent.parent
 _NUMBER = struct.Struct("i")
 
@@ -140,10 +144,22 @@ def _import_all_modules() -> None:
         for module in pkgutil.walk_packages(import_module(room).__path__, f"{room}."):
             if module.name not in _CLOUDS:
                 import_module(module.name)
+    for name in _AT_START:
+        import_module(name)
+    _read_signatures_once()
     sys.modules["__main__"] = sys.modules["cli.main"]  # spawned processes import it again
     read_certificates_once()
     gc.collect()
     gc.freeze()
+
+
+def _read_signatures_once() -> None:
+    """Have typer read the parameters of each command here, not several times in each process, which takes milliseconds."""
+    of_typer = vars(import_module("typer.main"))
+    of_typer["get_params_from_function"] = cache(of_typer["get_params_from_function"])
+    commands = of_typer["get_command"](import_module("cli.main").app)
+    for name in commands.list_commands(None):
+        commands.get_command(None, name)
 
 
 def _serve() -> None:
