@@ -14,7 +14,7 @@ import pytest
 
 from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
-from lab.stores import s3_weak
+from lab.stores import environ, s3_weak
 from lab.worker import archive, delete_what_is_due, own_runtime, runtime_of
 from sandbox.world import Recording
 from tests.workers.steps import alerts, ask, assert_archived, committed, folder_of, has_left
@@ -141,28 +141,28 @@ async def test_audio_that_differs_from_its_description_is_archived_and_its_origi
 
 
 async def test_a_refused_bulk_deletion_is_halved(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=1) for _ in range(7)]
     sandbox.world.faults.change({"bulk_delete_limit": 2})
-    for recording in recordings:
-        await ask(async_redis, recording)
-    with callvault(["worker"], environment | DELETING, "worker ready"):
-        wait_for(lambda: all((folder_of(archive_folder, r) / "deleted.json").exists() for r in recordings))
+    async with own_runtime(environment | AT_ONCE) as runtime:
+        await archive(runtime, *recordings)
+        await delete_what_is_due(runtime)
+    assert all((folder_of(archive_folder, r) / "deleted.json").exists() for r in recordings)
     assert all(r.deleted_at for r in recordings)
 
 
 async def test_an_original_that_telnyx_keeps_is_not_reported_as_deleted(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path, logged: Callable[[], str]
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=1) for _ in range(3)]
     sandbox.world.faults.change({"bulk_delete_ignores": 1})
-    for recording in recordings:
-        await ask(async_redis, recording)
-    with callvault(["worker"], environment | DELETING, "worker ready") as worker:
-        worker.wait_for_output("deleted but still there")
-        assert not list(archive_folder.rglob("deleted.json"))
-        assert redis.zcard("callvault:deletions:due") >= 1, "its turn comes again"
+    async with own_runtime(environment | AT_ONCE) as runtime:
+        await archive(runtime, *recordings)
+        await delete_what_is_due(runtime)
+    assert "deleted but still there" in logged()
+    assert not list(archive_folder.rglob("deleted.json"))
+    assert redis.zcard(DELETIONS_DUE) == 3, "their turn comes again"
 
 
 async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
@@ -185,14 +185,14 @@ async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
 
 
 async def archived_and_due(
-    count: int, sandbox: RunningSandbox, settings: dict[str, str], async_redis: Any, redis: Any
+    count: int, sandbox: RunningSandbox, settings: dict[str, str], redis: Any
 ) -> list[Recording]:
     """Archived recordings whose deletion is due now."""
     recordings = [sandbox.world.add_recording(seconds=0.1) for _ in range(count)]
-    for recording in recordings:
-        await ask(async_redis, recording)
-    with callvault(["worker"], settings | {"CALLVAULT_DELETE_AFTER": "1h"}, "worker ready"):
-        wait_for(lambda: redis.zcard(DELETIONS_DUE) == count, 60, "the archiving")
+    with environ(settings):  # a store's library reads its own
+        async with own_runtime(settings) as runtime:
+            await archive(runtime, *recordings)
+    assert redis.zcard(DELETIONS_DUE) == count
     redis.zadd(DELETIONS_DUE, dict.fromkeys(redis.zrange(DELETIONS_DUE, 0, -1), 0))
     return recordings
 
@@ -201,8 +201,8 @@ async def test_a_long_list_of_deletions_keeps_no_webhook_waiting(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     """Telnyx is slow with each deletion here, and new webhooks wait for none of them."""
-    settings = environment | DELETING | {"CALLVAULT_CONCURRENCY": "2", "CALLVAULT_DELETE_BATCH": "50"}
-    await archived_and_due(150, sandbox, settings, async_redis, redis)
+    settings = environment | DELETING | {"CALLVAULT_CONCURRENCY": "2", "CALLVAULT_DELETE_BATCH": "20"}
+    await archived_and_due(60, sandbox, settings, redis)
     sandbox.world.faults.change({"bulk_delete_ignores": 1.0})  # each is checked three times, for more than a second
     with callvault(["worker"], settings, "worker ready") as worker:
         wait_for(lambda: any(r["path"].endswith("/delete") for r in sandbox.world.requests), what="a bulk deletion")
@@ -225,10 +225,10 @@ async def test_a_store_that_is_away_postpones_deletions_in_few_lines(
     with ExitStack() as stack:
         with s3_weak(tmp_path / "s3") as store:
             settings = environment | DELETING | store.make_archive()
-            recordings = await archived_and_due(60, sandbox, settings, async_redis, redis)
+            recordings = await archived_and_due(30, sandbox, settings, redis)
             listed = redis.zrange(DELETIONS_DUE, 0, -1)
             redis.zadd(DELETIONS_DUE, dict.fromkeys(listed, time.time() + 3600))
-            settings |= {"CALLVAULT_DELETE_BATCH": "10"}
+            settings |= {"CALLVAULT_DELETE_BATCH": "5"}
             worker = stack.enter_context(callvault(["worker"], settings, "worker ready"))
         redis.zadd(DELETIONS_DUE, dict.fromkeys(listed, 0))
         worker.wait_for_output("deletions postponed", 60)
@@ -243,7 +243,7 @@ async def test_a_recording_that_cannot_be_checked_blocks_no_other_deletion(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     settings = environment | DELETING
-    odd, *others = await archived_and_due(5, sandbox, settings, async_redis, redis)
+    odd, *others = await archived_and_due(5, sandbox, settings, redis)
     path = folder_of(archive_folder, odd) / "audio.wav"
     path.unlink()
     path.symlink_to(path)  # nothing can follow this to its end
