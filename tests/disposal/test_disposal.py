@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -263,7 +264,7 @@ async def test_a_run_that_is_killed_at_any_request_is_finished_by_the_next(
     first = asked.index("put")
     for step in range(first, len(asked)):
         shutil.rmtree(small.root)
-        shutil.copytree(before, small.root)
+        shutil.copytree(before, small.root, copy_function=os.link)
         redis.flushall()
         left = [step]
 
