@@ -75,17 +75,26 @@ def _which(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
-def wait_for(is_true: Callable[[], Any], seconds: float = 120, what: str = "it", every_seconds: float = 0.02) -> Any:
+def wait_for(
+    is_true: Callable[[], Any], seconds: float = 120, what: str = "it", every_seconds: float | None = None
+) -> Any:
     """Wait until a condition holds, and return what it gave.
+
+    Args:
+        is_true: the condition; it may be asked hundreds of times.
+        seconds: how long to wait.
+        what: names the condition in the error.
+        every_seconds: how often to ask; None: every 20 ms at first, and every 100 ms after two seconds, since whatever takes
+            long needs the processor itself.
 
     Raises:
         AssertionError: it did not hold in time.
     """
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     while not (value := is_true()):
-        if time.monotonic() > deadline:
+        if (waited := time.monotonic() - started) > seconds:
             raise AssertionError(f"{what} did not happen within {seconds:g}s")
-        time.sleep(every_seconds)
+        time.sleep(min(max(waited / 20, 0.02), 0.1) if every_seconds is None else every_seconds)
     return value
 
 

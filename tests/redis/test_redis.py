@@ -169,7 +169,7 @@ def test_a_failover_by_sentinel_under_load_loses_no_event(
     An event that got 503 is repeated, found written, and confirmed before it gets 200.
     """
     signer, port = Signer(), free_port()
-    recordings = [sandbox.world.add_recording(seconds=0.2).data["id"] for _ in range(400)]
+    recordings = [sandbox.world.add_recording(seconds=0.1).data["id"] for _ in range(300)]
     with watched(tmp_path) as redis_servers:
         parts = environment | {
             "REDIS_URL": redis_servers.url,
@@ -201,7 +201,7 @@ def test_a_failover_by_sentinel_under_load_loses_no_event(
             accepted = load.with_status(200)
             assert accepted == set(recordings) and load.slowest < 2, "Telnyx waits 2 s"
             try:
-                wait_for(is_archived, 90, "the archiving of what was accepted")
+                wait_for(is_archived, 90, "the archiving of what was accepted", every_seconds=0.25)
             except AssertionError as error:
                 outputs = [receiver.output, *(worker.output for worker in workers)]
                 lost = sorted(accepted - _committed(archive_folder))
@@ -333,7 +333,7 @@ def test_one_account_is_split_by_connection_over_two_redis(
             for started_at in ("", yesterday):
                 made |= set(sandbox.control("calls", count=15, started_at=started_at, **calls)["recordings"])
         wait_for(lambda: made <= _committed(archive_folder), 60, "the archiving")
-        wait_for(lambda: all(row["deleted_at"] for row in sandbox.books()["recordings"]), 60, "the deletion")
+        wait_for(lambda: all(row["deleted_at"] for row in sandbox.books()["recordings"]), 60, "the deletion", 0.2)
         wait_for(lambda: any(archive_folder.glob("seals/*.json")), 60, "yesterday's seal")
         for one in (first, second):
             with one.client() as client:

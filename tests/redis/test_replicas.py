@@ -14,7 +14,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
 from lab.processes import wait_for
-from lab.redis import Server, Watched, is_marked, watched
+from lab.redis import Server, Watched, is_marked, unmarked, watched
 from process.tasks import end_tasks
 from workers.queue import replicas
 from workers.queue.accept import Acceptor
@@ -160,7 +160,7 @@ async def test_a_frozen_primary_that_returns_next_to_its_successor_loses_no_even
             await asyncio.sleep(0.1)
         await end_tasks([loading])
     with redis_servers.primary.client() as successor:
-        assert [one for one in answered if not is_marked(successor, one)] == []
+        assert unmarked(successor, answered) == []
     await asyncio.to_thread(wait_for, lambda: _are_two_online(redis_servers), 30, "two replicas")
 
 
