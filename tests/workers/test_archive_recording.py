@@ -14,7 +14,7 @@ from arq.worker import Retry
 
 from lab.processes import callvault, free_port, wait_for
 from lab.servers import RunningSandbox
-from tests.workers.steps import ask, assert_archived, committed, folder_of
+from tests.workers.steps import ask, assert_archived, committed, folder_of, request_of
 from text.times import parse_instant, utc_now
 from workers.engine.run import job
 from workers.keys import (
@@ -88,38 +88,35 @@ async def test_nothing_is_left_in_redis_when_the_work_is_done(
 
 @pytest.mark.parametrize("known", ["call_leg_id", "call_session_id", "call_control_id"])
 async def test_a_recording_is_found_when_the_webhook_has_no_id(
-    known: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+    known: str, sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     earlier = parse_instant("2026-11-20T10:00:00Z")
     first = sandbox.world.add_recording(seconds=1, started_at=earlier, leg_id="leg", session_id="session")
     second = sandbox.world.add_recording(seconds=1, leg_id="leg", session_id="session")
     second.data["call_control_id"] = first.data["call_control_id"] = "control"
     times = {"started_at": second.data["recording_started_at"], "ended_at": second.data["recording_ended_at"]}
-    await ask(async_redis, second, recording_id=None, **{known: second.data[known]}, **times)
-    with callvault(["worker"], environment, "worker ready"):
-        assert_archived(archive_folder, second)
-        time.sleep(0.3)
+    request = request_of(second, **times | {"recording_id": None, known: second.data[known]})
+    await archive_recording(runtime, request)
+    assert_archived(archive_folder, second)
     assert committed(archive_folder, first) is None
 
 
 async def test_an_id_is_enough_whatever_times_the_webhook_gives(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
-    await ask(async_redis, recording, started_at="2026-01-01T00:00:00Z", ended_at="2026-01-01T00:01:00Z")
-    with callvault(["worker"], environment, "worker ready") as worker:
-        assert_archived(archive_folder, recording)
-        wait_for(lambda: redis.exists(f"arq:job:archive_recording:{recording.data['id']}") == 0, what="the job's end")
-        assert "job failed" not in worker.output
+    times = {"started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:01:00Z"}
+    await archive_recording(runtime, request_of(recording, **times))
+    assert_archived(archive_folder, recording)
 
 
 async def test_a_conference_recording_without_id_is_found(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1, source="conference")
-    await ask(async_redis, recording, recording_id=None, conference_id=recording.data["conference_id"])
-    with callvault(["worker"], environment, "worker ready"):
-        assert_archived(archive_folder, recording)
+    by_conference = {"recording_id": None, "started_at": None, "conference_id": recording.data["conference_id"]}
+    await archive_recording(runtime, request_of(recording, **by_conference))
+    assert_archived(archive_folder, recording)
 
 
 async def test_an_expired_download_address_is_renewed(
@@ -247,31 +244,27 @@ async def test_a_stopped_worker_finishes_what_it_does(
 
 
 async def test_a_job_run_twice_has_the_same_result(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
-    with callvault(["worker"], environment, "worker ready"):
-        await ask(async_redis, recording)
-        assert_archived(archive_folder, recording)
-        before = (folder_of(archive_folder, recording) / "recording.json").read_bytes()
-        wait_for(lambda: redis.exists(f"arq:job:archive_recording:{recording.data['id']}") == 0)
-        await ask(async_redis, recording, event_id="event-2")
-        wait_for(lambda: redis.exists(f"arq:job:archive_recording:{recording.data['id']}") == 0)
+    await archive_recording(runtime, request_of(recording, started_at=None))
+    assert_archived(archive_folder, recording)
+    before = (folder_of(archive_folder, recording) / "recording.json").read_bytes()
+    await archive_recording(runtime, request_of(recording, "event-2", started_at=None))
     assert (folder_of(archive_folder, recording) / "recording.json").read_bytes() == before
     assert recording.served == {"wav": 1}
 
 
 async def test_audio_left_by_an_interrupted_run_is_reused(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
     audio = recording.audio["wav"]
     folder = folder_of(archive_folder, recording)
     folder.mkdir(parents=True)
     (folder / "audio.wav").write_bytes(b"".join(audio.read(0, audio.size)))
-    await ask(async_redis, recording)
-    with callvault(["worker"], environment, "worker ready"):
-        assert_archived(archive_folder, recording)
+    await archive_recording(runtime, request_of(recording, started_at=None))
+    assert_archived(archive_folder, recording)
 
 
 async def test_other_audio_under_the_same_key_is_a_conflict_and_never_overwritten(
