@@ -78,13 +78,16 @@ class S3Store:
         with self._buffers.of(source):
             first = source.part(bucket.options.part_bytes)
             wishes = bucket.wishes(content_type, attributes, source)
+            stored = None
             if len(first) < bucket.options.part_bytes:
-                checksums, etags = self._put_whole(key, first, source.sha256, wishes)
+                checksums, etags, answer = self._put_whole(key, first, source.sha256, wishes)
+                if is_kept and self._checks.known and content_type == "application/json":
+                    stored = self._as_answered(key, source.size, answer)
             else:
                 if is_kept and not bucket.is_aws:  # tested for a single put, not for multipart uploads
                     self._assert_free(key)
                 checksums, etags = self._parts.put(key, first, source, wishes)
-        stored = self.stat(key)
+        stored = stored or self.stat(key)
         if stored is None:
             raise StoreError(f"{bucket.name(key)}: the store took the object and does not show it")
         if len(first) == bucket.options.part_bytes:
@@ -95,6 +98,16 @@ class S3Store:
         """Raise KeyExists if the key is in use: the store may ignore the condition."""
         if self.stat(key) is not None:
             raise KeyExists(key)
+
+    def _as_answered(self, key: str, size: int, answer: Mapping[str, str]) -> StoredObject | None:
+        """A record as the answer to its put describes it; None if the answer has no checksum, so that a HEAD must.
+
+        Only for a store that refuses wrong checksums and keeps conditions: then this is what a HEAD would say. Audio is always
+        proven by a request of its own. The answer has no size; the checksum covers it.
+        """
+        if "x-amz-checksum-sha256" not in answer or "etag" not in answer:
+            return None
+        return self._described(key, {**answer, "content-length": str(size)})
 
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`."""
@@ -244,11 +257,15 @@ class S3Store:
 
     def _put_whole(
         self, key: str, body: bytes, sha256: str, wishes: dict[str, Any]
-    ) -> tuple[dict[str, str], tuple[str, ...]]:
+    ) -> tuple[dict[str, str], tuple[str, ...], Mapping[str, str]]:
+        """Put an object in one request; returns the checksums and ETags that it may show, and the headers of the answer."""
+        answer: Mapping[str, str] = {}
+
         def send(fallback: Fallback) -> None:
+            nonlocal answer
             if not fallback.conditions:
                 self._assert_free(key)
-            self._put_patiently(key, body, sha256, fallback, wishes)
+            answer = self._put_patiently(key, body, sha256, fallback, wishes)
 
         def ask(fallback: Fallback) -> None:
             digest = hashlib.sha256(_PROBE_BODY).hexdigest()
@@ -256,18 +273,21 @@ class S3Store:
 
         self._fallback.send(send, ask)
         etags = () if self._checks.known else (hashlib.md5(body, usedforsecurity=False).hexdigest(),)
-        return {"sha256": sha256}, etags
+        return {"sha256": sha256}, etags, answer
 
-    def _put_patiently(self, key: str, body: bytes, sha256: str, fallback: Fallback, wishes: dict[str, Any]) -> None:
-        """Put, and retry while another write of the same key is in progress (409)."""
-        for attempt in range(_CONFLICT_TRIES):
+    def _put_patiently(
+        self, key: str, body: bytes, sha256: str, fallback: Fallback, wishes: dict[str, Any]
+    ) -> Mapping[str, str]:
+        """Put, and retry while another write of the same key is in progress (409); returns the headers of the answer."""
+        conflicts = 0
+        while True:
             try:
-                self._bucket.put(key, body, sha256, fallback, wishes)
-                return
+                return self._bucket.put(key, body, sha256, fallback, wishes)
             except WriteUnderWay:
-                if attempt == _CONFLICT_TRIES - 1:
+                conflicts += 1
+                if conflicts == _CONFLICT_TRIES:
                     raise
-                time.sleep(0.2 * 2**attempt)
+            time.sleep(0.1 * 2**conflicts)
 
 
 def _cut(chunks: Iterator[bytes], start: int, end: int | None) -> Iterator[bytes]:

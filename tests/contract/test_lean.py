@@ -275,3 +275,40 @@ def test_a_part_sends_what_boto3_sends(fallback: Fallback) -> None:
             sent.append({n: v for n, v in server.seen[-1].items() if n not in left_out})
         assert agents(server) == [False, True]
         assert sent[0] == sent[1]
+
+
+@pytest.mark.parametrize(
+    ("manners", "heads"),
+    [
+        ({}, ["a.wav"]),
+        ({"checks": False}, ["a.wav", "a.json"]),
+        ({"conditions": False}, ["a.wav"] * 2 + ["a.json"] * 2),
+    ],
+)
+def test_a_record_is_proven_by_the_answer_to_its_put_if_the_store_is_honest(
+    manners: dict[str, bool], heads: list[str]
+) -> None:
+    with awkward(**({"checks": True} | manners)) as server:
+        store = opened(server)
+        archive = Archive(store)
+        archive.put("first", iter([b"x"]), "audio/wav")
+        server.asked.clear()
+        archive.put("a.wav", iter([b"x"]), "audio/wav")
+        record = archive.put("a.json", b"{}", "application/json")
+        assert [path.rpartition("/")[2] for method, path in server.asked if method == "HEAD"] == heads
+        stored = store.stat("a.json")
+        assert stored is not None and record.proof.version == stored.version
+        assert record.proof.by == ("etag" if manners.get("checks") is False else "checksum")
+        assert archive.prove_again(record).proof == record.proof
+
+
+def test_a_record_whose_put_answers_another_checksum_is_read() -> None:
+    with awkward(checks=True) as server:
+        store: Any = opened(server)
+        store.probe()
+        put = store._bucket.put
+        wrong = base64.b64encode(bytes(32)).decode()
+        store._bucket.put = lambda *given: {**put(*given), "x-amz-checksum-sha256": wrong}
+        assert Archive(store).put("a.json", b"{}", "application/json").proof.by == "read-back"
+        path = next(path for path in server.objects if path.endswith("a.json"))
+        assert ("GET", path) in server.asked
