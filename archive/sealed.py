@@ -44,6 +44,10 @@ class SealedRecordings:
         self._chain = chain
         self._days = {day: known for day, known in self._days.items() if known[0] == _seals_of(chain, day)}
 
+    def knows(self, day: date | None) -> bool:
+        """Whether the followed chain has no seal of a day, or its manifests are cached."""
+        return self._chain is not None and (day is None or day in self._days or not self._chain.of_day(day))
+
     def lists(self, key: str) -> bool:
         """Whether a seal that has been read lists a commit record."""
         day = layout.day_of(key)
@@ -58,7 +62,7 @@ class SealedRecordings:
             UnreadableRecord: a manifest cannot be read, or is not the one of its seal.
             StoreError: the store cannot be read now.
         """
-        if self._chain is None or day is None or day in self._days or not self._chain.of_day(day):
+        if self._chain is None or day is None or self.knows(day):
             return
         found = [
             hash(key)

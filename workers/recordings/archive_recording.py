@@ -30,7 +30,6 @@ from workers.deletion.may_delete import why_kept_by_record
 from workers.engine.failure_classes import NotFinished, NotYet
 from workers.keys import DECIDED_EARLY
 from workers.queue.history import ARCHIVED
-from workers.queue.script import server_now
 from workers.recordings.fetching import (
     CONTENT_TYPES,
     Fetched,
@@ -119,7 +118,7 @@ async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
         Missing: the one that the seal lists is gone.
     """
     day = layout.day_of(layout.commit_key(folder))
-    if day is None or max(utc_now(), await server_now(runtime.redis)).timestamp() < sealable_at(runtime.settings, day):
+    if day is None or runtime.clock.latest().timestamp() < sealable_at(runtime.settings, day):
         return  # it has no seal yet
     try:
         is_listed = await is_sealed(runtime, folder)

@@ -148,8 +148,8 @@ async def is_sealed(runtime: Runtime, folder: str) -> bool:
         redis.exceptions.RedisError: Redis is away.
     """
     sealed, key = runtime.sealed, layout.commit_key(folder)
-    if sealed.seals == await runtime.redis.hlen(SEALS) and sealed.lists(key):
-        return True
+    if sealed.seals == await runtime.redis.hlen(SEALS) and sealed.knows(layout.day_of(key)):
+        return sealed.lists(key)
     async with sealed.reading:
         if sealed.seals is None or sealed.seals != await runtime.redis.hlen(SEALS):
             sealed.follow(await read_chain(runtime))
