@@ -7,6 +7,9 @@ and learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+from archive.ahead import ahead
 from archive.archive import Archive
 from archive.proof import Missing
 from archive.stores.store import RestoreWish, Speed, StoredObject
@@ -51,6 +54,30 @@ def ask_for_restore(archive: Archive, key: str, wish: RestoreWish) -> StoredObje
     except KeyError:
         raise Missing(key, "gone from the archive") from None
     return look_at(archive, key)
+
+
+def ask_for_each(archive: Archive, keys: Iterable[str], wish: RestoreWish) -> Iterator[StoredObject]:
+    """Ask for the restore of each object that is cold, several at once; blocks.
+
+    Args:
+        archive: the archive.
+        keys: of the objects.
+        wish: how to restore them.
+
+    Yields:
+        Each as it is then, in the order of the keys; without those that are gone.
+
+    Raises:
+        StoreError: as `ask_for_restore`; what was asked for before stays asked for.
+    """
+
+    def ask(key: str) -> StoredObject | None:
+        try:
+            return ask_for_restore(archive, key, wish)
+        except Missing:
+            return None
+
+    return (stored for stored in ahead(keys, ask) if stored is not None)
 
 
 def state_of(stored: StoredObject) -> str:

@@ -11,7 +11,9 @@ import typer
 
 from cli.console import open_console, print_result
 from cli.interrupt import stands
+from cli.left_out import cold_of, restored
 from cli.options import DataFolder, Json, OfCase, Utc, WhyRead, Words, by_option, settings_of, zone_of
+from cli.restore import RestoredDays, RestoreTier, ToRestore, read_restore
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.sizes import format_size
@@ -45,6 +47,9 @@ def command(
             "Give it several times for several recipients.",
         ),
     ] = None,
+    restore: ToRestore = False,
+    days: RestoredDays = None,
+    tier: RestoreTier = None,
     utc: Utc = False,
     why: WhyRead = None,
     data: DataFolder = None,
@@ -54,8 +59,9 @@ def command(
 
     The bundle is for somebody who has no access to the archive. It has the audio under readable names, transcripts, a page
     that plays them, a CSV index, the records and seals that prove them, and check.py, which checks all of it with Python
-    alone. Run the command again to continue an export that was interrupted; one that is encrypted begins anew. Exit status
-    1: a recording could not be exported whole.
+    alone. Run the command again to continue an export that was interrupted; one that is encrypted begins anew. Audio in cold
+    storage, such as DEEP_ARCHIVE, is left out: --restore asks the store for it, and the same command adds it later to a
+    folder. Exit status 1: a recording could not be exported whole.
 
     Examples:
     callvault export '+13125550100 since:2026-01-01' --out case-17
@@ -70,6 +76,7 @@ def command(
 
     box = " ".join(query or ()).strip()
     where = _checked(out, recipient)
+    wish = read_restore(is_asked=restore, days=days, tier=tier, as_json=json).wish
     if bool(box or case) == everything:
         raise UsedWrongly("give WORDS to search for, --case ID, or --all for every recording")
     try:
@@ -92,10 +99,16 @@ def command(
         about = about_now(archive, box, wanted)
         with stands(lambda: _what_stands(where[0])), progress(console, recordings=len(chosen)) as show:
             bundle = _write(archive, chosen, where, about, lambda done, size: show(format_size(size), recordings=done))
-    for problem in bundle.problems:
-        advice = f"; {problem.advice}" if problem.kind == "cold" else ""
-        console.print(f"{problem.key}: {problem.what}{advice}")
-    print_result(_sentence(bundle, where[0]), _report(bundle, where[0]), as_json=json)
+        for problem in bundle.problems:
+            console.print(f"{problem.key}: {problem.what}")
+        left = cold_of(bundle.problems)
+        if wish is not None and left.keys:
+            log_reading(settings, archive, "restore", left.recordings, why=why)
+            left = restored(archive, left, wish)
+            if left.failure is not None:
+                console.print(left.failure)
+    said = _sentence(bundle, left.sentence(wish, _again(where[0])), where[0])
+    print_result(said, _report(bundle, where[0]) | {"left_out": left.report()}, as_json=json)
     return 1 if bundle.problems else 0
 
 
@@ -196,13 +209,20 @@ def _what_stands(out: Path) -> str:
     return f"{folder} keeps what was exported; run the same command again to continue"
 
 
-def _sentence(bundle: Bundle, out: Path) -> str:
+def _again(out: Path) -> str:
+    if _is_file(out):
+        return "Export again then, into another file."
+    return "Run the same command again then: it adds what is left out."
+
+
+def _sentence(bundle: Bundle, left_out: str, out: Path) -> str:
     said = f"{out}: {many(bundle.recordings, 'recording')}, {many(bundle.files, 'file')}, {format_size(bundle.size_bytes)}."
     if bundle.unsealed:
         those = "it" if bundle.recordings == 1 else f"{bundle.unsealed} of them"
         said += f" No seal proves {those} yet; export again when the days are sealed."
-    if bundle.problems:
-        said += f" {many(len(bundle.problems), 'problem')}; see above."
+    if wrong := sum(one.kind != "cold" for one in bundle.problems):
+        said += f" {many(wrong, 'problem')}; see above."
+    said += left_out
     if not _is_file(out):
         return f"{said} To check it: python3 {out / 'check.py'}."
     opened = "" if not out.name.lower().endswith(_AGE) else f"To decrypt it: age -d -i KEY {out.name} > {out.stem}. "
@@ -217,5 +237,5 @@ def _report(bundle: Bundle, out: Path) -> dict[str, object]:
         "bytes": bundle.size_bytes,
         "not_sealed": bundle.unsealed,
         "head": bundle.head,
-        "problems": [{"key": one.key, "what": one.what} for one in bundle.problems],
+        "problems": [{"kind": one.kind, "key": one.key, "what": one.what} for one in bundle.problems],
     }

@@ -21,12 +21,11 @@ from archive.proof import Damaged, Missing
 from archive.readers import TRANSCRIPTION
 from archive.records import ArchivedObject, UnreadableRecord
 from archive.removal_records import Disposal
-from archive.restore import LONGEST_DAYS
 from archive.stores.store import StoreCold
 from cli.console import open_console, print_json
 from cli.new_file import new_file, refuse_folder
 from cli.options import DataFolder, Json, RecordingId, WhyRead, settings_of
-from cli.restore import cold, is_readable, read_restore
+from cli.restore import RestoredDays, RestoreTier, ToRestore, cold, is_readable, read_restore
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from workers.catalogue.query import Query
@@ -80,17 +79,9 @@ def command(
         typer.Option("--transcript", help="Write the transcript instead of the audio. [default: to standard output]"),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE if it exists.")] = False,
-    restore: Annotated[
-        bool, typer.Option("--restore", help="If the audio is in cold storage, ask the store to restore it.")
-    ] = False,
-    days: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="How many days a restored copy stays. [default: 7]", min=1, max=LONGEST_DAYS),
-    ] = None,
-    tier: Annotated[
-        str | None,
-        typer.Option(metavar="TIER", help="Speed of the restore: bulk, standard or expedited. [default: standard]"),
-    ] = None,
+    restore: ToRestore = False,
+    days: RestoredDays = None,
+    tier: RestoreTier = None,
     why: WhyRead = None,
     data: DataFolder = None,
     json: Json = False,

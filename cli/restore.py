@@ -1,12 +1,14 @@
-"""`callvault get --restore`: ask for audio that lies in cold storage, and say when it is ready."""
+"""`--restore`, of `callvault get` and `callvault export`: ask for audio that lies in cold storage, and say when it is ready."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
 
 from archive.problems import restore_advice
-from archive.restore import ask_for_restore, look_at, said_of, state_of
+from archive.restore import LONGEST_DAYS, ask_for_restore, look_at, said_of, state_of
 from archive.stores.store import SPEEDS, RestoreWish, StoreCold, StoredObject
 from cli.console import open_console, print_json
 from text.errors import UsedWrongly, UserError
@@ -15,9 +17,25 @@ from text.times import format_instant
 if TYPE_CHECKING:
     from archive.archive import Archive
 
+ToRestore = Annotated[
+    bool, typer.Option("--restore", help="If the audio is in cold storage, ask the store to restore it.")
+]
+RestoredDays = Annotated[
+    int | None,
+    typer.Option(
+        "--days", metavar="N", help="How many days a restored copy stays. [default: 7]", min=1, max=LONGEST_DAYS
+    ),
+]
+RestoreTier = Annotated[
+    str | None,
+    typer.Option(
+        "--tier", metavar="TIER", help="Speed of the restore: bulk, standard or expedited. [default: standard]"
+    ),
+]
+
 
 class Restore(NamedTuple):
-    """What the options of `get` say about cold storage.
+    """What these options say about cold storage.
 
     Attributes:
         wish: how to restore it; None: do not restore it.
@@ -29,7 +47,7 @@ class Restore(NamedTuple):
 
 
 def read_restore(*, is_asked: bool, days: int | None, tier: str | None, as_json: bool) -> Restore:
-    """The options of `get`.
+    """What the options say.
 
     Raises:
         UsedWrongly: they do not fit each other.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,11 @@ import pytest
 
 from archive.archive import Archive
 from archive.erase import erase
-from archive.stores.store import StoreCold, open_store
+from archive.problems import Problem
+from archive.stores.store import RestoreWish, StoreCold, StoreRefused, open_store
 from cli.check import Noted, Wrong
 from cli.check_lifecycle import check_lifecycle
+from cli.left_out import cold_of, restored
 from lab import stores
 from lab.processes import receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
@@ -145,10 +150,67 @@ def test_a_record_that_a_rule_made_cold_is_a_problem_of_its_own_and_hides_no_oth
         assert "correct the lifecycle rule" in next(one["advice"] for one in found["problems"] if one["kind"] == "cold")
 
 
-def test_an_export_without_cold_audio_says_what_it_lacks_and_what_to_do(cold: Cold, tmp_path: Path) -> None:
-    _, said = cold.run("export", f"id:{ID}", "--out", str(tmp_path / "bundle"), status=1)
-    assert f"{cold.key}: it is in DEEP_ARCHIVE and must be restored before it can be read" in said
-    assert f"run `callvault get {ID} --restore`" in said
+def test_an_export_names_the_cold_audio_that_it_leaves_out_asks_for_its_restore_and_adds_it(
+    cold: Cold, tmp_path: Path
+) -> None:
+    out, why = tmp_path / "bundle", "it is in DEEP_ARCHIVE and must be restored before it can be read"
+    export = ("export", "--all", "--out", str(out))
+    result, said = cold.run(*export, status=1)
+    assert f"{cold.key}: {why}\n" in said
+    assert "Left out: the audio of 1 recording, in cold storage; --restore asks the store for it." in result
+    rows = {row["recording_id"]: row for row in csv.DictReader((out / "index.csv").open())}
+    assert (rows[ID]["audio"], rows[ID]["left_out"]) == ("", f"{cold.key}: {why}")
+    assert len(rows) == 8 and all(row["audio"] and not row["left_out"] for name, row in rows.items() if name != ID)
+    page = (out / "index.html").read_text()
+    assert "1 recording is not whole; it says below what is missing." in page and f"{cold.key}: {why}" in page
+    copied = {path.name: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}
+    assert len(copied) == 7 and cold.archive.store.stat(cold.key).state == "cold", "nobody asked for its restore"  # type: ignore[union-attr]
+
+    report = json.loads(cold.run(*export, "--restore", "--tier", "bulk", "--days", "3", "--json", status=1)[0])
+    assert report["left_out"] == {"recordings": [ID], "restores_asked": 1, "restore_failed": None}
+    assert [(one["kind"], one["key"]) for one in report["problems"]] == [("cold", cold.key)]
+    lines, _ = cold.run("access-log", "--recording", ID, "--json")
+    assert "restore" in [json.loads(line)["what"] for line in lines.splitlines()]
+    wait_for(cold.is_ready, 20, "the restore")
+    result, _ = cold.run(*export)
+    assert "8 recordings" in result and "Left out" not in result
+    now = {path.name: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}
+    assert now.items() > copied.items() and len(now) == 8, "what was there is not fetched again"
+    assert not (out / ".unfinished").exists()
+    done = subprocess.run([sys.executable, out / "check.py"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "problems: 0" in done.stdout) == (0, True), done.stdout
+
+
+def test_a_zip_says_when_to_export_again_and_a_restore_that_the_store_refuses_is_said(
+    cold: Cold, tmp_path: Path
+) -> None:
+    words = ("export", f"id:{ID}", "--restore", "--out")
+    said, _ = cold.run(*words, str(tmp_path / "one.zip"), status=1)
+    assert "asked for its restore from DEEP_ARCHIVE at the speed standard; usually ready within 12 hours" in said
+    assert "then readable for 7 days. Export again then, into another file. To check it, unpack it" in said
+
+
+def test_a_restore_that_the_store_refuses_is_said_with_what_was_asked_for_before(
+    cold: Cold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = cold.small.folder(9, "9-one") + "audio.wav"
+    cold.put(other, "DEEP_ARCHIVE")
+    ask = cold.archive.store.restore
+
+    def refuse(key: str, wish: RestoreWish) -> None:
+        if key == cold.key:
+            raise StoreRefused(f"{key}: AccessDenied")
+        ask(key, wish)
+
+    monkeypatch.setattr(cold.archive.store, "restore", refuse)
+    left = cold_of([Problem("cold", key, "it is cold") for key in (other, cold.key)])
+    left = restored(cold.archive, left, RestoreWish())
+    assert (len(left.asked), left.failure, left.recordings) == (1, f"{cold.key}: AccessDenied", [ID, "9-one"])
+    said = left.sentence(RestoreWish(), "Again.")
+    assert said.startswith(
+        " Left out: the audio of 2 recordings, in cold storage; asked for its restore from DEEP_ARCHIVE"
+    )
+    assert said.endswith("readable for 7 days; for the rest nothing could be asked for, see above. Again.")
 
 
 def test_cold_audio_is_erased_without_a_restore_and_its_record_has_the_hash(cold: Cold) -> None:

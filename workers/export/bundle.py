@@ -97,7 +97,7 @@ def write_bundle(
     put(piece_of("index.csv", "", index.csv()))
     put(piece_of("index.html", "", index.page(about, seals.problems)))
     target.put(piece_of("SHA256SUMS", "", sums.end()))
-    target.finish()
     problems = [*index.problems, *seals.problems]
+    target.finish(lacks_cold=any(one.kind == "cold" for one in problems))
     sealed = head[1] if head else None
     return Bundle(index.recordings, index.files, index.size_bytes, index.unsealed, sealed, problems)

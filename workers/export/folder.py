@@ -1,4 +1,4 @@
-"""A bundle in a folder. One that was interrupted has a mark; the next run continues it, and fetches no whole audio twice."""
+"""A bundle in a folder. One that is not whole has a mark; the next run continues it, and fetches no whole audio twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -93,13 +93,16 @@ class Folder:
             with self._lock:
                 self._parts.discard(part)
 
-    def finish(self) -> None:
-        """See `Target.finish`. What an earlier run left and this one did not confirm goes."""
+    def finish(self, *, lacks_cold: bool) -> None:
+        """See `Target.finish`. What an earlier run left and this one did not confirm goes.
+
+        A bundle that lacks cold audio keeps its mark, so that the next run adds what was restored meanwhile.
+        """
         for path in _files(self._out):
             if path.relative_to(self._out).as_posix() not in self._paths and path.name != MARK:
                 path.unlink()
-        with suppress(FileNotFoundError):
-            (self._out / MARK).unlink()
+        if not lacks_cold:
+            (self._out / MARK).unlink(missing_ok=True)
 
 
 @contextmanager

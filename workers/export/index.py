@@ -103,7 +103,7 @@ class Index:
     def __init__(self) -> None:
         self._rows, self._articles, self._files = Growing(), Growing(), Growing()
         self._article = _TEMPLATES.get_template("recording.html")
-        self._row(("audio", "transcript", *CSV_HEAD))
+        self._row(("audio", "transcript", "left_out", *CSV_HEAD))
         self.recordings = self.unsealed = self.lacking = self.files = self.size_bytes = 0
         self.problems: list[Problem] = []
 
@@ -115,7 +115,8 @@ class Index:
         self.problems += one.problems
         audio = " | ".join(piece.file.path for piece in one.audio)
         transcript = one.transcript.file.path if one.transcript else ""
-        self._row((safe_cell(audio), safe_cell(transcript), *csv_cells(one.hit)))
+        left_out = " | ".join(f"{problem.key}: {problem.what}" for problem in one.problems)
+        self._row((safe_cell(audio), safe_cell(transcript), safe_cell(left_out), *csv_cells(one.hit)))
         self._articles.add(self._article.render(one=one))
         for file in one.files:
             self._files.add(("" if self.files == 0 else ",\n") + json.dumps(msgspec.to_builtins(file)))

@@ -89,7 +89,7 @@ class Packed:
             if is_audio and piece.data is not None:
                 self._memory.give(piece.file.size)
 
-    def finish(self) -> None:
+    def finish(self, *, lacks_cold: bool) -> None:
         """See `Target.finish`: write the directory of the ZIP."""
         self._open().close()
 

@@ -67,8 +67,11 @@ class Target(Protocol):
             StoreError: the archive does not answer.
         """
 
-    def finish(self) -> None:
+    def finish(self, *, lacks_cold: bool) -> None:
         """Make the bundle whole, under its name.
+
+        Args:
+            lacks_cold: it is without audio in cold storage, which a later run could add.
 
         Raises:
             OSError: the bundle cannot be written.
