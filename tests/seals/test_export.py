@@ -28,9 +28,11 @@ from lab.worker import archive as archive_one
 from tests.seals.conftest import CALLS_A_DAY, Sealed
 from tests.seals.scripts import run_script
 from tests.seals.test_making_seals import ago
+from text.errors import UserError
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit
 from workers.export.exported import Exported, _file_name
+from workers.export.folder import begun
 from workers.export.index import About, Index
 from workers.export.kept import read_kept
 from workers.runtime import Runtime
@@ -322,6 +324,25 @@ def test_an_export_that_was_killed_is_continued(sealed: Sealed, tmp_path: Path) 
     assert report["recordings"] == 3 * CALLS_A_DAY and check(out)[0] == 0
     assert first.stat().st_mtime_ns == copied_at, "audio that was whole is not fetched again"
     assert not list(out.rglob("*.part"))
+
+
+def test_a_run_that_was_killed_before_its_mark_is_continued_and_a_folder_of_something_else_is_refused(
+    tmp_path: Path,
+) -> None:
+    about = About(query="x", made_at="2026-11-27T10:00:00Z", archive_id="a")
+    for name, left in (("empty", []), ("begun", [".unfinished.part"])):
+        (tmp_path / name).mkdir()
+        for one in left:
+            (tmp_path / name / one).write_text('{"arch')
+        with begun(tmp_path / name, about):
+            assert [path.name for path in (tmp_path / name).iterdir()] == [".unfinished"]
+        with begun(tmp_path / name, about):
+            pass
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").touch()
+    with pytest.raises(UserError, match="already exists; choose another folder"), begun(tmp_path / "other", about):
+        pass
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["letter.txt"]
 
 
 def test_damage_in_the_archive_is_named_and_never_copied(sealed: Sealed, tmp_path: Path) -> None:

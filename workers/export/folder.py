@@ -107,16 +107,16 @@ class Folder:
 
 @contextmanager
 def begun(out: Path, about: About) -> Iterator[None]:
-    """Create the folder of a bundle with a mark, or find that an unfinished bundle in it is the same; for the block.
+    """Put a mark into a new or empty folder, or find that an unfinished bundle in it is the same; for the block.
 
     Raises:
         UserError: the folder holds something else, or another export writes into it.
         OSError: it cannot be written.
     """
     mark = {"archive_id": about.archive_id, "query": about.query}
-    if not out.exists():
-        out.mkdir(parents=True, mode=0o700)
-        part = out / f"{MARK}{PART}"
+    part = out / f"{MARK}{PART}"
+    if not out.exists() or (out.is_dir() and {*out.iterdir()} <= {part}):  # or a run was killed before it had a mark
+        out.mkdir(parents=True, mode=0o700, exist_ok=True)
         part.write_text(json.dumps(mark))
         part.rename(out / MARK)
     elif not (out / MARK).is_file():
