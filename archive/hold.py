@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from text.times import format_moment
+
 
 class Hold(msgspec.Struct, frozen=True):
     """A hold that no release has lifted.
@@ -21,7 +23,7 @@ class Hold(msgspec.Struct, frozen=True):
     at: str = ""
 
     def __str__(self) -> str:
-        placed = [*([f"by {self.by}"] if self.by else []), *([f"since {self.at[:19]}Z"] if self.at else [])]
+        placed = [*([f"by {self.by}"] if self.by else []), *([f"since {format_moment(self.at)}"] if self.at else [])]
         text = f"{self.why} ({', '.join(placed)})" if placed else self.why
         line = " ".join(text.split())  # one line, whoever wrote it
         return "".join(letter if letter.isprintable() else "?" for letter in line)

@@ -24,7 +24,7 @@ from archive.readers import APPLIED_RULES
 from archive.records import CommitRecord, UnreadableRecord
 from archive.removal_records import Part
 from text.periods import zone_of
-from text.times import format_instant, parse_instant
+from text.times import format_moment, parse_instant
 
 DEFAULT = "default"  # the name of the rule of all that no other matches
 
@@ -183,7 +183,7 @@ def _ruled(facts: Facts, applied: Sequence[AppliedRules], part: Part) -> _Ruled:
         before = NEVER if old is None or keeps_more else old.ends_at
         if (ends_at := min(before, until)) > decided.ends_at:
             what = "everything was kept for ever" if earlier is None else f"rules {earlier.number} kept more, or longer"
-            before_them = f"before rules {replaced_by.number} were applied at {_shown(replaced_by)}, {what}"
+            before_them = f"before rules {replaced_by.number} were applied at {format_moment(replaced_by.at)}, {what}"
             why = f"{base.why}; {before_them}, so their grace came first"
             decided = decided._replace(ends_at=ends_at, why=why)
     return decided
@@ -214,7 +214,3 @@ def replaced(applied: Sequence[AppliedRules]) -> Iterable[tuple[AppliedRules | N
 def grace_seconds_of(rules: AppliedRules, before: AppliedRules | None) -> int:
     """How long shorter periods of some rules wait: the longer grace of them and of the rules that they replace."""
     return max(rules.grace_seconds, 0 if before is None else before.grace_seconds)
-
-
-def _shown(rules: AppliedRules) -> str:
-    return format_instant(parse_instant(rules.at))[:19] + "Z"

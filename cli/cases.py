@@ -100,7 +100,8 @@ def open_case(
     if query.id is not None:
         whole, doubt = whole_or_doubtful(query.id, data)
         query = msgspec.structs.replace(query, id=whole)
-    words = write_box(msgspec.to_builtins(query))
+    whole_seconds = {name: at.replace(microsecond=0) for name in ("since", "until") if (at := getattr(query, name))}
+    words = write_box(msgspec.to_builtins(msgspec.structs.replace(query, **whole_seconds)))
 
     async def work(runtime: Runtime) -> tuple[Case, Decided]:
         async with logged_change(runtime, "open", about=f"case {name}", query=words, why=why, by=by):

@@ -15,7 +15,7 @@ from text.counts import many
 from text.errors import UsedWrongly
 from text.money import format_money
 from text.sizes import format_size
-from text.times import format_instant, parse_duration, utc_now
+from text.times import format_instant, format_moment, parse_duration, utc_now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +149,7 @@ def _lines(settings: Settings, found: Cost, prices: Prices, move: Move | None, l
     if found.month is None:
         total = f"unknown; at least {format_money(found.known_month, money)}" if found.known_month else "unknown"
     lines = [
-        f"{settings.archive_address}, listed at {listed_at[:16].replace('T', ' ')} UTC",
+        f"{settings.archive_address}, listed at {format_moment(listed_at, None)}",
         *in_columns(rows),
         f"all of it: {total} a month",
     ]

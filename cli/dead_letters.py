@@ -16,7 +16,7 @@ from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.printable import printable
-from text.times import first_instant, format_column
+from text.times import first_instant, format_column, format_moment
 from text.user import user_name
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ def accept_letter(
     if record is None:
         print_result(f"{kind} {id_} is archived: Telnyx delivered it this time", report, as_json=json)
         return
-    line = f"its day can be sealed without it, as recorded at {record.at} ({record.by}: {record.why})"
+    line = (
+        f"its day can be sealed without it, as recorded at {format_moment(record.at, None)} ({record.by}: {record.why})"
+    )
     print_result(f"{kind} {id_} is not archived: {record.answer}; {line}", report, as_json=json)
 
 

@@ -14,6 +14,7 @@ from cli.interrupt import stands
 from cli.options import By, DataFolder, Json, Yes, service_of, settings_of
 from text.counts import many
 from text.errors import UsedWrongly
+from text.times import format_moment
 
 if TYPE_CHECKING:
     from archive.erase import Erased
@@ -86,7 +87,7 @@ def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | No
         sys.stdout.write(f"{erased}\n")
     else:
         what = "nothing was left to erase" if not done.keys and not files else f"now {erased}"
-        sys.stdout.write(f"already erased at {record.erased_at} by {record.by}; {what}\n")
+        sys.stdout.write(f"already erased at {format_moment(record.erased_at, None)} by {record.by}; {what}\n")
         sys.stdout.write(f"the first reason stays on record: {record.why}\n")
     sys.stdout.write(f"record: {done.key}, {many(len(record.objects), 'object')}\n")
     if not signed:
@@ -115,7 +116,9 @@ def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
         report = {"recording_id": recording_id, "why": record.why, "by": record.by, "erased_at": record.erased_at}
         print_json(report | {"signed": True})
     else:
-        sys.stdout.write(f"signed: {layout.erasure_key(folder)}: {record.why} (by {record.by}, {record.erased_at})\n")
+        sys.stdout.write(
+            f"signed: {layout.erasure_key(folder)}: {record.why} (by {record.by}, {format_moment(record.erased_at, None)})\n"
+        )
     return 0
 
 

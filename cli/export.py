@@ -218,7 +218,8 @@ def _again(out: Path) -> str:
 def _sentence(bundle: Bundle, left_out: str, out: Path) -> str:
     said = f"{out}: {many(bundle.recordings, 'recording')}, {many(bundle.files, 'file')}, {format_size(bundle.size_bytes)}."
     if bundle.unsealed:
-        those = "it" if bundle.recordings == 1 else f"{bundle.unsealed} of them"
+        is_all = bundle.unsealed == bundle.recordings
+        those = "it" if bundle.recordings == 1 else "any of them" if is_all else f"{bundle.unsealed} of them"
         said += f" No seal proves {those} yet; export again when the days are sealed."
     if wrong := sum(one.kind != "cold" for one in bundle.problems):
         said += f" {many(wrong, 'problem')}; see above."

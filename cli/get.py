@@ -28,6 +28,7 @@ from cli.options import DataFolder, Json, RecordingId, WhyRead, settings_of
 from cli.restore import RestoredDays, RestoreTier, ToRestore, cold, is_readable, read_restore
 from text.counts import many
 from text.errors import UsedWrongly, UserError
+from text.times import format_moment
 from workers.catalogue.query import Query
 from workers.catalogue.rows import transcript_of
 
@@ -178,7 +179,8 @@ def _refuse_if_words_disposed(archive: Archive, folder: str, recording_id: str) 
 
 
 def _disposed(what: str, recording_id: str, record: Disposal) -> UserError:
-    under = f"under retention rule {record.rule} of applied rules {record.rules_number} at {record.disposed_at[:19]}Z"
+    rule = f"retention rule {record.rule} of applied rules {record.rules_number}"
+    under = f"under {rule} at {format_moment(record.disposed_at, None)}"
     return UserError(f"the {what} of recording {recording_id} was disposed of {under}")
 
 

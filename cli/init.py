@@ -13,6 +13,7 @@ from cli.console import print_json
 from cli.options import DataFolder, Json, own_settings_of
 from process.private import private_folder
 from text.counts import many
+from text.times import format_moment
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -52,7 +53,9 @@ def command(
         return 0
     created = "created" if done.is_new else "already exists, created"
     sys.stdout.write(f"archive  {settings.archive_address}\n")
-    sys.stdout.write(f"id       {identity.id}, {created} by {identity.by} at {identity.created_at}\n")
+    sys.stdout.write(
+        f"id       {identity.id}, {created} by {identity.by} at {format_moment(identity.created_at, None)}\n"
+    )
     if identity.adopted:
         chain = many(identity.adopted_seals, "seal") if identity.adopted_seals else "no seals"
         sys.stdout.write(f"adopted  objects of an earlier version: {chain}\n")

@@ -43,21 +43,24 @@ def command(
     """
     from cli.catalogue import look_up, opened
     from cli.ids import whole_id
+    from workers.deletion.whereabouts import erasure_of
 
     with service_of(data) as (settings, url):
         with opened(settings) as (catalogue, archive):
             recording_id = whole_id(settings, catalogue, archive, recording_id)
             row = look_up(settings, catalogue, archive, recording_id).row
             folder = layout.recording_folder(row.date, recording_id)
+            removed = erasure_of(archive, folder)
         put_back = asyncio.run(_repair(settings, url, recording_id, folder, file))
     if json:
         rows = [{"key": o.key, "size": o.size, "sha256": o.sha256} for o in put_back]
-        print_json({"recording_id": recording_id, "put_back": rows})
+        print_json({"recording_id": recording_id, "put_back": rows, "removed": removed})
         return 0
     for o in put_back:
         sys.stdout.write(f"{o.key}: restored, {many(o.size, 'byte')}, SHA-256 {o.sha256}, matches the commit record\n")
     if not put_back:
-        sys.stdout.write(f"recording {recording_id}: no audio is missing; nothing was written\n")
+        why = "no audio is missing" if removed is None else f"{removed}, so it is not put back"
+        sys.stdout.write(f"recording {recording_id}: {why}; nothing was written\n")
     return 0
 
 

@@ -21,7 +21,7 @@ from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.printable import printable
-from text.times import format_duration, utc_now
+from text.times import format_duration, format_moment, utc_now
 from text.user import user_name
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
             print_json({"is_new": False, "number": last.number, "changes": []})
         else:
             sys.stdout.write(
-                f"nothing to apply: rules {last.number} say the same (by {printable(last.by)}, {last.at[:19]}Z)\n"
+                f"nothing to apply: rules {last.number} say the same (by {printable(last.by)}, {format_moment(last.at, None)})\n"
             )
         return 0
     if as_json and not yes:

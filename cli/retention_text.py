@@ -18,7 +18,7 @@ from text.money import format_money
 from text.periods import zone_of
 from text.printable import printable
 from text.sizes import format_size
-from text.times import format_duration, format_instant, parse_instant
+from text.times import first_instant, format_column, format_duration, format_instant, format_moment
 from workers.retention.apply import Change, Difference
 from workers.retention.explain import Ending, Explanation
 from workers.retention.file import RulesFile
@@ -91,7 +91,7 @@ def write_plan(plan: Plan, planned: Sequence[AppliedRules], rate: Rate, *, is_in
         _line("no retention rules are applied, and CALLVAULT_RETENTION_FILE is not set: everything is kept for ever")
         return
     rules = planned[-1]
-    since = f"in force as rules {rules.number}, applied by {printable(rules.by)} at {rules.at[:19]}Z"
+    since = f"in force as rules {rules.number}, applied by {printable(rules.by)} at {format_moment(rules.at, None)}"
     state = since if is_in_force else "NOT in force; run `callvault retention apply`"
     _line(
         f"{many(len(rules.rules), 'rule')}, {state}. Zone {rules.zone}, grace {format_duration(rules.grace_seconds)}."
@@ -117,7 +117,7 @@ def write_plan(plan: Plan, planned: Sequence[AppliedRules], rate: Rate, *, is_in
                 "it can only keep them longer"
             )
     if plan.locked_until is not None:
-        until = f"the last lock ends at {format_instant(plan.locked_until)[:19]}Z"
+        until = f"the last lock ends at {format_moment(plan.locked_until, None)}"
         _line(f"locked longer than the rule, of those that end within 31 days: {_amount(plan.locked)}; {until}")
     if plan.unreadable:
         line = "commit record cannot be read", "commit records cannot be read"
@@ -138,7 +138,7 @@ def _rows(plan: Plan, rate: Rate) -> Iterable[tuple[str, ...]]:
 def write_source(looked_at: int, read: int, as_of: str | None) -> None:
     """Print from what a plan was made."""
     records = f", and {many(read, 'commit record')}" if read else ""
-    at = "" if as_of is None else f" as of {as_of[:19]}Z"
+    at = "" if as_of is None else f" as of {format_moment(as_of, None)}"
     _line(f"from the catalogue{at}: {many(looked_at, 'recording')}{records}")
 
 
@@ -158,7 +158,7 @@ def write_changes(changed: Sequence[Change], found: Difference, new: AppliedRule
     when = f"once the grace ({format_duration(seconds)}) is over" if seconds else "at once"
     _line(f"past their end {when}: {_amount(found.over)}")
     if found.first is not None:
-        _line(f"the first of all ends at {format_instant(found.first)[:19]}Z")
+        _line(f"the first of all ends at {format_moment(found.first, zone_of(new.zone))}")
 
 
 def _value(name: str, value: Any) -> str:
@@ -183,7 +183,7 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
         return
     _line(bold(one.recording_id))
     if one.counted_from is not None:
-        _line(f"counted from {_both(one.counted_from, one.zone)}, {one.counted_from_what}")
+        _line(f"counted from {_in_zone(one.counted_from, one.zone)}, {one.counted_from_what}")
     if not one.number:
         _line("no retention rules are applied: it is kept for ever")
     if one.gone:
@@ -200,7 +200,7 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
         _line("kept by its place: the audio lies in custom storage, where Callvault deletes nothing")
     for lock in one.locks:
         longer = ", longer than its rule: it cannot go before" if lock.is_longer else ""
-        _line(f"{lock.key}: locked until {lock.until[:19]}Z{longer}")
+        _line(f"{lock.key}: locked until {format_moment(lock.until, zone_of(one.zone))}{longer}")
     if other is not None and file is not None:
         _line(f"{file.path} differs from the rules in force; once applied:")
         for term in other.terms:
@@ -212,7 +212,7 @@ def write_explanation(one: Explanation, other: Explanation | None, file: RulesFi
 def _write_term(term: Ending, zone: str) -> None:
     word = "may go since" if term.is_over else "kept until"
     left = "; the commit record stays" if term.stays == "metadata" else "; only hashes stay"
-    _line(f"{' and '.join(term.goes)}: {word} {_both(term.ends_at, zone)}{left}")
+    _line(f"{' and '.join(term.goes)}: {word} {_in_zone(term.ends_at, zone)}{left}")
     _line(f"  because {term.why} (rules {term.number})")
 
 
@@ -222,23 +222,21 @@ def _why_for_ever(one: Explanation) -> str:
 
 
 def _write_rules(one: Explanation) -> None:
+    zone_name, ends = format_column([first_instant(ruling.ends_at) for ruling in one.rules], zone_of(one.zone))
     rows = []
-    for ruling in one.rules:
+    for ruling, end in zip(one.rules, ends, strict=True):
         fit = f"may match: no {', '.join(ruling.missing)}" if ruling.missing else ruling.fit
-        rows.append(
-            (ruling.part, ruling.rule, fit, ruling.keep, "never" if ruling.ends_at is None else ruling.ends_at[:19])
-        )
+        rows.append((ruling.part, ruling.rule, fit, ruling.keep, end or "never"))
     if rows:
-        _table(("part", "rule", "fit", "keeps", "end (UTC)"), rows)
+        _table(("part", "rule", "fit", "keeps", f"end ({zone_name})"), rows)
     if len(rows) > len({ruling.part for ruling in one.rules}):
         _line("of several rules for a part, the longest counts")
 
 
-def _both(at: str, zone: str) -> str:
-    """An instant in the zone of the rules, and in UTC."""
-    local = parse_instant(at).astimezone(zone_of(zone))
-    utc = "" if zone == "UTC" else f" ({at[:19]}Z)"
-    return f"{local:%Y-%m-%d %H:%M:%S} {zone}{utc}"
+def _in_zone(at: str, zone: str) -> str:
+    """An instant in the zone of the rules, by its name, and as the zone counts from UTC."""
+    shown = format_moment(at, zone_of(zone))
+    return shown if zone == "UTC" else f"{shown} ({zone})"
 
 
 def _amount(one: Sum) -> str:

@@ -12,7 +12,7 @@ from cli.options import By, DataFolder, Json, Limit, Utc, run_in_service, zone_o
 from cli.usage import group
 from text.errors import UsedWrongly
 from text.printable import printable
-from text.times import first_instant, format_column
+from text.times import first_instant, format_column, format_moment
 from text.user import user_name
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def create(
         print_result("", _report(row) | {"token": token}, as_json=True)
         return
     what = f"API token {row.id} for {row.name}, role {row.role}{_limits(_report(row))}"
-    sys.stderr.write(f"{what}, works until {row.ends_at[:16]}Z.\n")
+    sys.stderr.write(f"{what}, works until {format_moment(row.ends_at, None)}.\n")
     sys.stderr.write("Store it now; Callvault shows it only once.\n")
     sys.stdout.write(f"{token}\n")
 

@@ -22,7 +22,7 @@ from cli.resume import StateFile
 from text.counts import many
 from text.errors import UsedWrongly
 from text.sizes import format_size
-from text.times import format_duration, format_instant, utc_now
+from text.times import format_duration, format_instant, format_moment, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,7 +190,7 @@ def _begin(console: Console, stopped: Verified | None, options: Options) -> Veri
         console.print("No stopped run to resume; starting over.")
     elif stopped is not None:
         console.print(
-            f"An earlier run was stopped at {stopped.saved_at} after {stopped.through} "
+            f"An earlier run was stopped at {format_moment(stopped.saved_at, None)} after {stopped.through} "
             f"({many(stopped.recordings, 'recording')}). Starting over; use --resume to continue it, --fresh to drop it."
         )
     return Verified(begun_at=format_instant(utc_now()))

@@ -264,6 +264,21 @@ def format_instant(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
+def format_moment(at: str | datetime, zone: tzinfo | None = UTC) -> str:
+    """Write one instant in a sentence for a person, to the second and with its zone: `2026-11-25 10:30:00 UTC`.
+
+    Args:
+        at: the instant; a text that is none, as in a damaged object, stays as it is.
+        zone: to write it in; None: the zone of this machine. Whoever does not know where the reader is leaves it out.
+    """
+    try:
+        instant = parse_instant(at) if isinstance(at, str) else at
+    except ValueError:
+        return str(at)
+    zone_name, (cell,) = format_column([instant], zone)
+    return f"{cell} {zone_name}"
+
+
 def format_column(instants: Sequence[datetime | None], zone: tzinfo | None) -> tuple[str, list[str]]:
     """Write the instants of a table to the second, and name their zone once.
 

@@ -28,7 +28,7 @@ from config.roles import role_of
 from config.scopes import Grant, Scope, scoped_grant
 from text.counts import many
 from text.errors import UserError
-from text.times import format_duration, format_instant, parse_instant, utc_now
+from text.times import format_duration, format_instant, format_moment, parse_instant, utc_now
 from workers.keys import API_TOKENS_CHANGED
 from workers.queue.script import AsyncRedis
 
@@ -108,7 +108,7 @@ async def revoke_token(archive: Archive, redis: AsyncRedis, token_id: str, by: s
     if row is None:
         raise UserError(f"no API token {token_id}; run `callvault tokens list` to see all")
     if row.state == "revoked":
-        raise UserError(f"API token {token_id} was revoked before, at {row.at} by {row.by}")
+        raise UserError(f"API token {token_id} was revoked before, at {format_moment(row.at)} by {row.by}")
     gone = msgspec.structs.replace(row, number=row.number + 1, state="revoked", by=by, at=format_instant(utc_now()))
     with suppress(ArchiveConflict):  # somebody else revoked it just now
         await asyncio.to_thread(archive.put_record, layout.api_token_key(gone.id, gone.number), gone)

@@ -14,7 +14,7 @@ import msgspec
 
 from config.settings import Settings
 from text.counts import many
-from text.times import end_of_day, format_duration, format_instant
+from text.times import end_of_day, format_duration, format_instant, format_moment
 from workers.acknowledged import Acknowledgement, acknowledged
 from workers.alerts.kinds import Severity
 from workers.damage.damaged import DamagedObjects, KnownDamage
@@ -74,7 +74,7 @@ class Condition(msgspec.Struct, frozen=True):
     @property
     def seen(self) -> str:
         """Who has seen it and when, as a text; empty: nobody has said so."""
-        return f"seen by {self.seen_by} at {(self.seen_at or '')[:16].replace('T', ' ')} UTC" if self.seen_by else ""
+        return f"seen by {self.seen_by} at {format_moment(self.seen_at or '')}" if self.seen_by else ""
 
     @property
     def heading(self) -> str:
@@ -134,9 +134,8 @@ CONDITIONS: dict[str, Row] = {
         "critical",
         "Damaged",
         "an object of the archive is damaged or missing; Callvault does not delete its original at Telnyx",
-        "run `callvault status` to see what each object needs. Missing audio: `callvault repair ID`, or `--from FILE` from a "
-        "copy. Changed audio: move the file out of the archive, then repair it the same way. Anything else: restore it from a "
-        "copy. The alert clears once the object is intact",
+        "missing audio: `callvault repair ID`, or `--from FILE` from a copy. Changed audio: move the file out of the archive, "
+        "then repair it the same way. Anything else: restore it from a copy. The alert clears once the object is intact",
     ),
     "not-known": Row(
         "warning",
@@ -185,7 +184,7 @@ CONDITIONS: dict[str, Row] = {
         "warning",
         "Days waiting for their seal",
         "days wait too long for their seal",
-        "run `callvault status` to see what each day waits for, and fix that",
+        "fix what each day waits for; the page Evidence says it of each",
     ),
     "cases-wrong": Row(
         "critical",
@@ -269,7 +268,7 @@ async def _no_worker(at: _Moment) -> list[Condition]:
 def _damage(key: str, one: KnownDamage, archive_address: str) -> Condition:
     from archive.problems import advice_for  # it imports every kind of record, which a receiver does without
 
-    what = f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)"
+    what = f"{key}: {one.what} (found by {one.found_by}, {format_moment(one.at)})"
     advice = f"{advice_for(key, one.state, archive_address)}. This line disappears once the object is intact"
     return condition("damaged", what, key, advice, one.at)
 

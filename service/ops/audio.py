@@ -26,6 +26,7 @@ from service.ops.person import Refused
 from service.ops.ranges import Bytes, asked_part, begun
 from service.ops.recording import report_seen
 from service.ops.view import View, view_of
+from text.times import format_moment
 from workers.damage.damaged import DamagedObjects
 
 _PROVEN_SECONDS, _MOST_PROVEN = 60.0, 1_000
@@ -157,7 +158,8 @@ async def _reported(ops: Ops, damage: Damaged) -> Refused:
     if isinstance(damage, Missing) and (record := disposed.get(damage.key)) is not None:
         under = f"under retention rule {record.rule} of applied rules {record.rules_number}"
         return Refused(
-            404, f"the audio of recording {place.recording_id} was disposed of {under} at {record.disposed_at[:19]}Z"
+            404,
+            f"the audio of recording {place.recording_id} was disposed of {under} at {format_moment(record.disposed_at)}",
         )
     await report_seen(ops, [damage])
     state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)

@@ -30,7 +30,7 @@ from service.ops.person import Refused
 from service.ops.recordings import instant_of
 from service.ops.storage import Stored, read_storage
 from service.ops.view import View, view_of
-from text.times import parse_instant
+from text.times import format_moment, parse_instant
 from workers.access.index import Entry
 from workers.catalogue.query import Query, read_query
 from workers.catalogue.rows import Row
@@ -215,7 +215,8 @@ def _read(ops: Ops, view: View, hit: Hit, life: Life, around: _Around) -> tuple[
     if row.seal is not None:
         steps.append(Step(sealed_at, "sealed", f"seal {row.seal}"))
     damage = [
-        f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(known.items())
+        f"{key}: {found.what} (found by {found.found_by}, {format_moment(found.at)})"
+        for key, found in sorted(known.items())
     ]
     seen = [wrong for wrong in life.seen if wrong.key not in known]
     damage += [f"{wrong} (seen now)" for wrong in seen]

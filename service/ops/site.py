@@ -249,10 +249,17 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
         names, view = await ops.names(), view_of(request)
         choices = names if view.is_whole else {id_: names[id_] for id_ in view.reach.connections if id_ in names}
         shown = {"it": value, "error": error, "names": names, "choices": choices, "scope": str(view.reach)}
+        shown["case_names"] = await ops.case_names(_cases_on(value))
         text = render(page.template, request, request.state.person, page.title, **shown)
         return HTMLResponse(text, 400 if error else 200)
 
     return show
+
+
+def _cases_on(value: object) -> set[str]:
+    """The ids of the cases that the recordings of a page are in."""
+    hits = [*(getattr(value, "hits", None) or ()), *(getattr(value, "related", None) or ())]
+    return {id_ for hit in hits for id_ in hit.cases}
 
 
 def _answer_of(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:

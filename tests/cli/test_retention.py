@@ -193,7 +193,7 @@ def test_explain_reads_the_archive_and_names_what_holds_a_recording(here: dict[s
     assert found["terms"][0]["ends_at_local"][-6:] in ("+01:00", "+02:00")
     lines = retention(here, "explain", "odd-one")
     assert "kept by a hold on it, whatever the rules say: case 17" in lines
-    assert "Europe/Berlin (" in lines
+    assert "(Europe/Berlin)" in lines
 
 
 def test_what_rules_have_disposed_of_is_not_planned_again(here: dict[str, str], archive_folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ import pytest
 from archive import layout
 from lab.processes import run_callvault
 from tests.seals.small import SmallArchive, ago
-from text.times import format_column, parse_span, utc_now
+from text.times import format_column, format_moment, parse_span, utc_now
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)  # a Wednesday
 
@@ -90,6 +91,40 @@ def test_a_column_names_its_zone_once_unless_the_clocks_changed_between_its_rows
     twice = [datetime(2026, 10, 25, hour, 30, tzinfo=UTC) for hour in (0, 1)]
     cells = ["2026-10-25 02:30:00+02:00", "2026-10-25 02:30:00+01:00"]
     assert format_column(twice, berlin) == ("local time", cells)
+
+
+def test_a_moment_in_a_sentence_names_its_zone_and_no_fraction() -> None:
+    assert format_moment("2026-11-25T10:30:00.123456Z") == "2026-11-25 10:30:00 UTC"
+    assert format_moment(NOW, ZoneInfo("Asia/Kolkata")) == "2026-11-25 16:00:00 UTC+05:30"
+    assert format_moment("written by hand") == "written by hand"
+
+
+RAW = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
+
+
+def test_no_command_about_retention_prints_a_raw_time_to_a_person(
+    here: dict[str, str], redis_url: str, tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        'zone = "Europe/Berlin"\n[default]\nkeep = "5 years"\n[rules.short]\nconnections = ["1"]\nkeep = "1 day"\n'
+    )
+    own = here | {"REDIS_URL": redis_url, "TELNYX_API_KEY": "KEY"}
+    assert run_callvault(["deletions", "hold", "11-one", "--why", "case 17"], own).returncode in (0, 1)
+    said = []
+    for words in (
+        ["plan", str(rules)],
+        ["apply", str(rules), "--yes"],
+        ["apply", str(rules)],
+        ["plan"],
+        ["explain", "11-one"],
+    ):
+        done = run_callvault(["retention", *words], own)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout + done.stderr)
+    assert [text for text in said if RAW.search(text) or re.search(r"\d{2}Z\b", text)] == []
+    assert "UTC+05:30" in said[2] and "UTC+05:30" in said[3], "of this machine: when rules were applied"
+    assert "UTC+01:00 (Europe/Berlin)" in said[4] and " UTC)" in said[4], "of the rules: ends; holds name their zone"
 
 
 @pytest.fixture

@@ -58,6 +58,8 @@ async def test_a_call_is_archived_deleted_at_telnyx_and_disposed_of_at_the_end_o
             assert disposer.stop() == 0
         assert seal(environment, seals_in(archive_folder)[0]["day"])[0] == 0
     assert (folders[1] / "audio.wav").exists() and not (folders[1] / "disposed").exists()
+    status, out = callvault_here(["repair", one.data["id"]], environment)
+    assert (status, "disposed of (audio and transcripts) at " in out, "missing" in out) == (0, True, False), out
     (row,) = find(environment, "--id", one.data["id"])
     assert (row["state"], row["from_number"]) == ("disposed", one.data["from"])
     assert json.loads(callvault_here(["verify", "--seals", "--json"], environment)[1])["problems"] == []

@@ -69,6 +69,8 @@ def test_a_case_is_opened_and_closed_on_the_pages_and_every_page_names_it(
                 "11-one": [case_id],
                 "9-one": [case_id],
             }
+            page = in_page(who.get("/ops/recordings", params={"q": "state:held"}).text)
+            assert f">case {NAME}</a>" in page and f">case {case_id}<" not in page
             page = in_page(who.get("/ops/recordings/11-one").text)
             assert "on hold" in page and f'href="/ops/cases/{case_id}"' in page and NAME in page
             assert "Only closing the case ends this" in page and NAME not in who.get("/ops/recordings/11-two").text

@@ -16,7 +16,7 @@ from archive.records import CommitRecord
 from config.values import is_id
 from text.counts import many
 from text.errors import UserError
-from text.times import format_column, format_instant, parse_instant, utc_now
+from text.times import format_instant, format_moment, utc_now
 from workers.catalogue.query import BadQuery, Query
 from workers.deletion.decided import Decided
 from workers.deletion.decisions import moment_of
@@ -89,7 +89,7 @@ async def close_case(runtime: Runtime, case_id: str, why: str, by: str) -> Case:
         case = find_case(await runtime.in_thread(read_cases, runtime.archive), case_id)
         if not case.is_open:
             raise UserError(
-                f"{case.title} was closed before, at {str(case.closed_at)[:19]}Z by {case.closed_by}: {case.closed_why}"
+                f"{case.title} was closed before, at {format_moment(case.closed_at or '')} by {case.closed_by}: {case.closed_why}"
             )
         if not case.number:
             raise UserError(f"{case.problem}")
@@ -148,6 +148,5 @@ def in_words(query: CaseQuery, zone: tzinfo | None = UTC) -> str:
     ends = {}
     for name in ("since", "until"):
         if name in asked:
-            zone_name, (at,) = format_column([parse_instant(asked[name])], zone)
-            ends[name] = f"{at} {zone_name}"
+            ends[name] = format_moment(asked[name], zone)
     return ", ".join(f"{name} {value}" for name, value in (asked | ends).items()) or "every recording"

@@ -21,6 +21,7 @@ from archive.retention import PARTS
 from archive.stores.store import StoreError
 from telnyx_api.errors import NotFound, TelnyxError
 from text.one_line import one_line
+from text.times import format_moment
 from workers.catalogue.lookup import find_in_archive
 from workers.deletion.decided import Decided
 from workers.deletion.duties import other_units
@@ -109,10 +110,10 @@ def _in_archive(archive: Archive, recording_id: str, near: date | None) -> tuple
 def _gone(archive: Archive, folder: str) -> str | None:
     key = layout.receipt_key(folder)
     if (data := archive.read_small(key)) is not None:
-        return f"deleted at Telnyx, which was confirmed at {RECEIPT.read(data, key).confirmed_gone_at[:19]}Z"
+        return f"deleted at Telnyx, which was confirmed at {format_moment(RECEIPT.read(data, key).confirmed_gone_at)}"
     key = layout.gone_key(folder)
     if (data := archive.read_small(key)) is not None:
-        return f"gone at Telnyx before we asked for its deletion, found at {GONE.read(data, key).found_gone_at[:19]}Z"
+        return f"gone at Telnyx before we asked for its deletion, found at {format_moment(GONE.read(data, key).found_gone_at)}"
     return None
 
 
@@ -128,8 +129,8 @@ def erasure_of(archive: Archive, folder: str) -> str | None:
         return _disposal_of(archive, folder)
     record = ERASURE.read(data, key)
     if rule_of(record) is not None:
-        return f"disposed of at {record.erased_at[:19]}Z under retention rule {record.rule}"
-    return f"erased at {record.erased_at[:19]}Z by {record.by}: {record.why}"
+        return f"disposed of at {format_moment(record.erased_at)} under retention rule {record.rule}"
+    return f"erased at {format_moment(record.erased_at)} by {record.by}: {record.why}"
 
 
 def _disposal_of(archive: Archive, folder: str) -> str | None:
@@ -138,7 +139,7 @@ def _disposal_of(archive: Archive, folder: str) -> str | None:
         return None
     last, gone = records[-1], {part for record in records for part in record.goes}
     goes = " and ".join(part for part in PARTS if part in gone)
-    return f"disposed of ({goes}) at {last.disposed_at[:19]}Z under retention rule {last.rule}"
+    return f"disposed of ({goes}) at {format_moment(last.disposed_at)} under retention rule {last.rule}"
 
 
 async def what_left_before(runtime: Runtime, concerns: Concerns | None, since: float | None) -> Decided:

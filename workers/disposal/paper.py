@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from text.counts import many
 from text.errors import UserError
 from text.sizes import format_size
+from text.times import format_moment
 from workers.disposal.certificate import Certificate, Destroyed
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def _records(paper: FPDF, destroyed: Sequence[Destroyed]) -> None:
         stays = "the commit record stays" if one.stays == "metadata" else "only hashes stay"
         _line(
             paper,
-            f"{one.at}: rule {one.rule} of applied rules {one.rules_number}, ended {one.ended_at}; {stays}",
+            f"{format_moment(one.at)}: rule {one.rule} of applied rules {one.rules_number}, "
+            f"ended {format_moment(one.ended_at)}; {stays}",
             size=8,
         )
         _line(paper, f"record {one.record} ({signed}, {seal}), SHA-256 {one.record_sha256}", size=8, grey=True)
