@@ -19,9 +19,9 @@ from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.printable import printable
-from text.times import format_duration, format_instant
+from text.times import format_duration, format_instant, format_moment
 from text.user import user_name
-from workers.deletion.decided import NO_REASON, Decided, to_know, what_follows
+from workers.deletion.decided import NO_REASON, Decided, to_know
 
 if TYPE_CHECKING:
     from archive.decision_records import Duties
@@ -192,7 +192,9 @@ def show_duties(
     _warn_of(differs)
     for one in rows:
         name = f"{one.unit}{' (this one)' if one.unit == own else ''}"
-        sys.stdout.write(f"{name}{', retired' if one.retired else ''}\n  {_in_words(one)}\n  {one.by}, {one.at}\n")
+        sys.stdout.write(
+            f"{name}{', retired' if one.retired else ''}\n  {_in_words(one)}\n  {one.by}, {format_moment(one.at, None)}\n"
+        )
     sys.stdout.write(f"in effect for all workers\n  {_in_words(effective)}\n")
     decided = "; ".join(f"{connection} ({why})" for connection, why in held.items()) or "none"
     sys.stdout.write(f"  connections held by a decision: {decided} (`callvault deletions holds` lists all holds)\n")
@@ -364,12 +366,12 @@ def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder
     from workers.deletion import decisions
 
     (name, doubt), person = _whole(recording_id, data), by or user_name()
-    findings, kept = _change(
+    findings, released = _change(
         data, "approve", lambda runtime: decisions.approve(runtime, name, why, person), name, why=why, by=by
     )
     warn_of(doubt)
-    report = {"recording_id": name, "approved": [*findings], "kept": kept, "follows": what_follows(kept)}
-    print_result(f"{name}: approved {', '.join(findings)}; {what_follows(kept)}", report, as_json=json)
+    report = {"recording_id": name, "approved": [*findings], "kept": released.kept, "follows": released.follows}
+    print_result(f"{name}: approved {', '.join(findings)}; {released.follows}", report, as_json=json)
 
 
 def _one(recording_id: str | None, connection: str | None, data: Path | None) -> tuple[str, str | None]:

@@ -15,7 +15,7 @@ from service.ops.person import Person, Refused
 from service.ops.view import view_of
 from text.errors import UserError
 from workers.deletion import decisions
-from workers.deletion.decided import to_know, what_follows
+from workers.deletion.decided import to_know
 from workers.deletion.decisions import NothingHeld
 
 Word = Literal["hold", "release", "approve"]
@@ -103,10 +103,10 @@ async def approve(ops: Ops, request: Request, reason: Reason) -> Outcome:
         if await view_of(request).find(recording_id) is None:
             raise Refused(404, f"recording {recording_id} is not in the archive")
         try:
-            findings, kept = await decisions.approve(ops.runtime, recording_id, reason.why, by)
+            findings, released = await decisions.approve(ops.runtime, recording_id, reason.why, by)
         except UserError as error:
             raise Refused(409, str(error)) from None
-        note = f"recording {recording_id}: approved {', '.join(findings)}; {what_follows(kept)}"
+        note = f"recording {recording_id}: approved {', '.join(findings)}; {released.follows}"
         return Outcome(recording_id, "approve", True, False, note)
 
     return await _decided(ops, request, "approve", reason, make)

@@ -21,7 +21,7 @@ from service.ops.recordings import instant_of
 from service.ops.view import View, view_of
 from workers.catalogue.search import Hit
 from workers.deletion import decisions
-from workers.deletion.decided import NO_REASON, to_know, what_follows
+from workers.deletion.decided import NO_REASON, to_know
 from workers.deletion.duties import workers_duties
 from workers.deletion.kept import Holding, standing, what_keeps_each
 from workers.deletion.may_delete import pause_of
@@ -205,5 +205,5 @@ async def _release(ops: Ops, form: dict[str, str], recording_id: str) -> str:
 
 
 async def _approve(ops: Ops, form: dict[str, str], recording_id: str) -> str:
-    findings, kept = await decisions.approve(ops.runtime, recording_id, form["why"], form["by"])
-    return f"approved {', '.join(findings)}; {what_follows(kept)}"
+    findings, released = await decisions.approve(ops.runtime, recording_id, form["why"], form["by"])
+    return f"approved {', '.join(findings)}; {released.follows}"

@@ -22,8 +22,9 @@ from text.errors import UserError
 from workers.damage.damage import keep_register
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion import decisions
+from workers.deletion.decisions import NothingHeld
 from workers.deletion.duties import state_own_duties
-from workers.deletion.kept import what_keeps
+from workers.deletion.kept import schedule_unless_kept, what_keeps
 from workers.recordings.writing import sole_writer
 
 HOLD = ("--why", "case 17", "--by", "ann")
@@ -76,6 +77,30 @@ async def test_a_hold_is_placed_whatever_is_unreachable_and_reports_what_is_unkn
             await runtime.schedule.add(key_of(archive_folder, recording), 0)
             await delete_what_is_due(runtime)
             assert has_left(recording)
+
+
+async def test_what_is_recorded_while_redis_is_away_is_said_to_be_and_takes_effect(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    async with own_runtime(deleting) as runtime:
+        await archive(runtime, recording)
+        folder = key_of(archive_folder, recording)
+        await decisions.hold(runtime, recording_id, "case 17", "ann")
+        await decisions.pause(runtime, "a doubt", "ann")
+        async with own_runtime(deleting | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as without:
+            released = await decisions.release(without, recording_id, "over", "ann")
+            assert (released.kept or "").startswith("deletion is paused") and not released.is_told
+            assert "Redis does not answer" in released.follows and "It is recorded" in released.follows
+            assert await decisions.resume(without, "no doubt", "ann"), "as the archive says, which counts"
+        with pytest.raises(NothingHeld):
+            await decisions.release(runtime, recording_id, "over", "ann")
+        await runtime.schedule.done(folder)
+        assert await schedule_unless_kept(runtime, [folder]) == 1, "as the next reconcile does"
+        await runtime.schedule.postpone(folder, 0)
+        await delete_what_is_due(runtime)
+        assert has_left(recording)
 
 
 async def test_a_hold_of_a_connection_needs_no_redis(

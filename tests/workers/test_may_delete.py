@@ -25,7 +25,7 @@ from tests.workers.test_changed_content import change
 from text import times
 from text.errors import UserError
 from workers.deletion import cases, decisions
-from workers.deletion.decided import Decided, too_late
+from workers.deletion.decided import Decided, Released, too_late
 from workers.deletion.deletion import refresh_pause
 from workers.deletion.duties import (
     effective_duties,
@@ -222,7 +222,7 @@ async def test_lifting_a_hold_approves_no_finding_and_approving_lifts_no_hold(
         await decisions.hold(runtime, recording_id, "case 18", "ann")
         assert await decisions.approve(runtime, recording_id, "listened", "bob") == (
             ["silent-channel"],
-            "held: case 18",
+            Released("held: case 18"),
         )
         await delete_what_is_due(runtime)
         assert not has_left(recording)

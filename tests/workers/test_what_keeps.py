@@ -18,7 +18,7 @@ from tests.workers.steps import folder_of, has_left, pages
 from text.errors import UserError
 from text.times import utc_now
 from workers.deletion import decisions
-from workers.deletion.decided import what_follows
+from workers.deletion.decided import Released, what_follows
 from workers.deletion.duties import own_duties, retire_unit, state_duties
 from workers.deletion.kept import what_keeps, what_keeps_each
 from workers.deletion.outcomes import letter_id
@@ -215,7 +215,7 @@ async def test_a_release_reports_what_it_lifted_and_what_still_keeps_the_origina
         released = await decisions.release(runtime, recording_id, "over", "ann")
         assert released.follows == "Callvault still keeps its original: its connection is on hold: case 18"
         assert await decisions.release_connection(runtime, "7", "over", "ann") is None
-        assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], None)
+        assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], Released())
         assert what_follows(None).startswith("a worker deletes its original when it is due")
     async with own_runtime(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
         await hold_connection(runtime, recording_id)

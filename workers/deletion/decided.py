@@ -7,6 +7,10 @@ from dataclasses import dataclass
 NOWHERE = "neither the archive nor Telnyx (with this API key) has this recording; check the id"
 NO_REASON = "no reason given"  # of a pause or its end, where a person may leave it out
 _MOST_NAMED = 10
+_NOT_TOLD = (
+    "; Redis does not answer, so the deletion is scheduled by the first reconcile after it answers, and pages may show it as "
+    "before until then. It is recorded: nobody needs to decide it again"
+)
 _ONCE_FREE = "a worker deletes its original when it is due, unless something else keeps it"
 
 
@@ -47,22 +51,24 @@ class Decided:
 
 @dataclass(frozen=True)
 class Released:
-    """The result of a release.
+    """The result of a release or an approval; the archive has the decision.
 
     Attributes:
         kept: what keeps the original anyway, or the archived copy of one that is gone; None if only time does, or nothing.
         gone: why the original is gone; None if no record says so.
         instead: shown in place of both: no such recording, erased, or a look-up failed; else None.
+        is_told: whether Redis knows it. If not, it is in force all the same, and a reconcile schedules the original.
     """
 
     kept: str | None = None
     gone: str | None = None
     instead: str | None = None
+    is_told: bool = True
 
     @property
     def follows(self) -> str:
         """What happens to the original, in one line."""
-        return self.instead or what_follows(self.kept, self.gone)
+        return f"{self.instead or what_follows(self.kept, self.gone)}{'' if self.is_told else _NOT_TOLD}"
 
 
 def too_late(decided: Decided) -> str:

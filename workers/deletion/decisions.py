@@ -141,7 +141,7 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
 
     Raises:
         NothingHeld: no decision about it holds it; the text says what keeps it.
-        StoreError, redis.exceptions.RedisError: one of them is away.
+        StoreError, redis.exceptions.RedisError: one of them is away, and nothing is recorded.
     """
     found = await find_recording(runtime, recording_id)
     folder = found.folder
@@ -157,12 +157,19 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
             f"recording {recording_id} has no hold of its own, so there is nothing to release; {stays}. To approve "
             "findings, run `callvault deletions approve`; to release a connection, `callvault deletions release --connection`"
         )
-    await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
+    is_told = await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
+    if found.erased is None and found.gone is None:
+        is_told = await _schedule(runtime, folder) and is_told
+    return replace(await _released(runtime, found), is_told=is_told)
+
+
+async def _released(runtime: Runtime, found: Whereabouts) -> Released:
+    """What becomes of a recording that was released."""
     if found.erased is not None:
         return Released(instead=f"the recording was {found.erased}")
+    folder = found.folder
     if found.gone is not None:
         return Released(None if folder is None else await _in_cases(runtime, folder), found.gone)
-    await _schedule(runtime, folder)
     if folder is not None:
         is_gone = found.is_at_telnyx is False
         return Released(gone="Telnyx does not show it") if is_gone else Released(await what_keeps(runtime, folder))
@@ -231,15 +238,15 @@ async def is_known_at_telnyx(runtime: Runtime, connection_id: str) -> bool:
     return False
 
 
-async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tuple[list[str], str | None]:
+async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tuple[list[str], Released]:
     """Allow the deletion of an original in spite of findings or of changed content at Telnyx. It releases no hold.
 
     Returns:
-        What was approved, and what keeps the original anyway; None if only time does.
+        What was approved, and what follows.
 
     Raises:
         UserError: it is not archived, its original is gone, or nothing was found.
-        StoreError, redis.exceptions.RedisError: one of them is away.
+        StoreError: the archive is away, and nothing is recorded.
     """
     found = await find_recording(runtime, recording_id)
     folder = found.folder
@@ -258,9 +265,9 @@ async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tup
             "; Telnyx describes it differently now, but its audio is the same, so nothing keeps it" if versions else ""
         )
         raise UserError(f"recording {recording_id} has no findings, so there is nothing to approve{same}")
-    await _write(runtime, _decision("approve", "recording", recording_id, why, by, findings=findings), folder)
-    await _schedule(runtime, folder)
-    return findings, await what_keeps(runtime, folder)
+    is_told = await _write(runtime, _decision("approve", "recording", recording_id, why, by, findings=findings), folder)
+    is_told = await _schedule(runtime, folder) and is_told
+    return findings, Released(await what_keeps(runtime, folder), is_told=is_told)
 
 
 async def pause(runtime: Runtime, why: str, by: str) -> Decided:
@@ -315,13 +322,15 @@ async def resume(runtime: Runtime, why: str, by: str) -> bool:
     """Resume deletion; False if it was not paused.
 
     Raises:
-        StoreError, redis.exceptions.RedisError: one of them is away.
+        StoreError: the archive did not take it; deletion stays paused.
     """
     known = await runtime.in_thread(decisions_about, runtime.archive, "everything")
     lifts = sorted(standing_holds(known))
     if lifts:
         await _write(runtime, _decision("release", "everything", "", why, by, lifts=lifts))
-    await show_pause(runtime, await runtime.in_thread(pause_of, runtime.archive))
+    standing = await runtime.in_thread(pause_of, runtime.archive)
+    with suppress(RedisError, OSError):  # a worker shows it within half a minute
+        await show_pause(runtime, standing)
     return bool(lifts)
 
 
@@ -350,12 +359,21 @@ def _decision(
     )
 
 
-async def _write(runtime: Runtime, decision: Decision, folder: str | None = None) -> None:
+async def _write(runtime: Runtime, decision: Decision, folder: str | None = None) -> bool:
+    """Write a decision into the archive, then announce its copy in the recording's folder; False if Redis did not take that.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away, and nothing is recorded.
+    """
     if folder is None and decision.scope == "recording":
         await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
     await runtime.in_thread(put_decision, runtime.archive, decision, folder)
     if folder is not None:
-        await runtime.announce(layout.decision_copy_key(folder, decision.id), decision)
+        try:
+            await runtime.announce(layout.decision_copy_key(folder, decision.id), decision)
+        except (RedisError, OSError):
+            return False
+    return True
 
 
 async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | None) -> None:
@@ -368,6 +386,11 @@ async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | Non
         await runtime.announce(copy, decision)
 
 
-async def _schedule(runtime: Runtime, folder: str | None) -> None:
-    if folder is not None and runtime.settings.delete_originals == "verified":
-        await runtime.schedule.hasten(folder, runtime.settings.delete_after.total_seconds())
+async def _schedule(runtime: Runtime, folder: str | None) -> bool:
+    """Schedule the deletion of an original that nothing may keep any more; False if Redis did not take that."""
+    try:
+        if folder is not None and runtime.settings.delete_originals == "verified":
+            await runtime.schedule.hasten(folder, runtime.settings.delete_after.total_seconds())
+    except (RedisError, OSError):
+        return False
+    return True
