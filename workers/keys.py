@@ -124,6 +124,7 @@ ACCESS_BATCH = "callvault:access-batch:"  # + archive id: list: key of the objec
 ACCESS_MOVED = "callvault:access-moved:"  # + archive id: the key of the object that a worker wrote last
 ACCESS_COUNTED = "callvault:access-counted:"  # + archive id: likewise, once what people took by its lines is counted
 TAKEN = "callvault:taken:"  # + hash of a person: hash: minute -> how many recordings the person took in it
+TAKEN_BUNDLES = "callvault:taken-bundles:"  # + the same: set: the exports of the last hours that counted
 TAKEN_ALERTED = "callvault:taken-told:"  # + the same: an alert of this hour reported that it is unusual
 PLAYING = "callvault:playing:"  # + hash of who plays what: the id of the line that says so
 EXPORTING = "callvault:exporting:"  # + id of an export of the pages: how far a worker is with it

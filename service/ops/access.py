@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
+from itsdangerous import BadSignature, URLSafeSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,6 +30,7 @@ from process.private import private_folder
 from service.ops.csrf import unmasked
 from service.ops.guesses import Guesses
 from service.ops.person import How, Person, Refused, address_of, text_of_header
+from service.ops.signed import SignedFor
 from service.protocol import peer_of
 from text.counts import many
 from workers.api_tokens import PREFIX, KnownTokens, grant_of
@@ -88,12 +89,12 @@ class Access:
             self._open = Sessions(self._provider, redis)
             secret = secret or ways.openid.client_secret.get_secret_value()  # all receivers have it
         key = secret or _key_of(settings.data_folder)
-        self._sessions = URLSafeTimedSerializer(key, salt="callvault ops session")
-        self._attempts = URLSafeTimedSerializer(key, salt="callvault attempt to sign in")
+        self._sessions = SignedFor(key, salt="callvault ops session")
+        self._attempts = SignedFor(key, salt="callvault attempt to sign in")
         self._addresses = URLSafeSerializer(key, salt="callvault address of audio")
         self._tokens = tokens
         self.guesses = Guesses(redis)
-        self.shares = URLSafeTimedSerializer(key, salt="callvault shared evidence")  # signs addresses: `shared.py`
+        self.shares = SignedFor(key, salt="callvault shared evidence")  # signs addresses: `shared.py`
         self.bundles = URLSafeSerializer(key, salt="callvault bundle")  # likewise: `bundles.py`
 
     @property
@@ -192,7 +193,7 @@ class Access:
     def _cookie(self, request: Request) -> Any:
         """What the session cookie says; None without one of ours that is young enough."""
         try:
-            return self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=_SESSION_SECONDS)
+            return self._sessions.loads(request.cookies.get(COOKIE, ""), _SESSION_SECONDS)[0]
         except BadSignature:
             return None
 
@@ -315,7 +316,7 @@ class Access:
     def unsign(self, text: str, seconds: int) -> Any:
         """A value that this or another receiver has signed; None if nobody has, or longer ago."""
         try:
-            return self._attempts.loads(text, max_age=seconds)
+            return self._attempts.loads(text, seconds)[0]
         except BadSignature:
             return None
 

@@ -57,7 +57,7 @@ async def share(ops: Ops, form: dict[str, str]) -> Shared:
         raise UserError(str(error)) from None
     if not (await read_day(ops, day)).links:
         raise UserError(f"{day} has no seal yet, so there is no evidence to share")
-    token = str(ops.access.shares.dumps([day.isoformat(), form["by"]]))
+    token = ops.access.shares.dumps([day.isoformat(), form["by"]])
     ends_at = utc_now() + SHARED_FOR
     text = f"Whoever has this address sees the evidence of {day} until {ends_at:%Y-%m-%d %H:%M} UTC, without signing in"
     return Shared(text, f"/ops/shared/{token}")
@@ -71,7 +71,7 @@ def read_share(ops: Ops, token: str) -> SharedAddress:
     """
     with reading(ops):
         try:
-            (day, by), made = ops.access.shares.loads(token, int(SHARED_FOR.total_seconds()), return_timestamp=True)
+            (day, by), made = ops.access.shares.loads(token, int(SHARED_FOR.total_seconds()))
         except SignatureExpired as error:
             raise ended(error.date_signed and error.date_signed + SHARED_FOR) from None
         return SharedAddress(date.fromisoformat(day).isoformat(), str(by), format_instant(made + SHARED_FOR))

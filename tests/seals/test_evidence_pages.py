@@ -173,18 +173,25 @@ def test_an_auditor_without_an_account_sees_one_day_and_nothing_else(
 
 
 def test_an_address_ends_after_a_week_and_with_the_token(sealed: Sealed, tmp_path: Path) -> None:
-    class Earlier(TimestampSigner):
-        def get_timestamp(self) -> int:
-            return super().get_timestamp() - 7 * 24 * 3600 - 10
+    def made(seconds: int) -> str:
+        """An address that a receiver has made some seconds from now."""
 
-    signer = URLSafeTimedSerializer(TOKEN, salt="callvault shared evidence", signer=Earlier)
-    ended = f"/ops/shared/{signer.dumps([DAY, 'Ada'])}"
+        class Elsewhere(TimestampSigner):
+            def get_timestamp(self) -> int:
+                return super().get_timestamp() + seconds
+
+        signer = URLSafeTimedSerializer(TOKEN, salt="callvault shared evidence", signer=Elsewhere)
+        return f"/ops/shared/{signer.dumps([DAY, 'Ada'])}"
+
     with pages(sealed, tmp_path) as (client, _, _):
         path = shared(client)
         shown = re.search(r'ends on <time datetime="([^"]+)"', httpx.get(f"{client.base_url}{path}").text)
         assert shown is not None
         assert abs((parse_instant(shown.group(1)) - utc_now()).total_seconds() - 7 * 24 * 3600) < 120
-        answer = client.get(ended)
+        assert client.get(made(30)).status_code == 200, "by a receiver whose clock is ahead"
+        assert client.get(made(90)).status_code == 404, "by none of ours"
+        assert client.get(made(-7 * 24 * 3600 + 10)).status_code == 200
+        answer = client.get(made(-7 * 24 * 3600 - 10))
         assert answer.status_code == 410 and "This address ended on" in answer.text
         assert "has no seal yet" in shared(client, ago(0).isoformat(), 400)
         assert "is not a day" in shared(client, "never", 400)

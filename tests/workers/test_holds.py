@@ -23,6 +23,7 @@ from workers.damage.damage import keep_register
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion import decisions
 from workers.deletion.decisions import NothingHeld
+from workers.deletion.deletion import refresh_pause
 from workers.deletion.duties import state_own_duties
 from workers.deletion.kept import schedule_unless_kept, what_keeps
 from workers.recordings.writing import sole_writer
@@ -98,7 +99,8 @@ async def test_what_is_recorded_while_redis_is_away_is_said_to_be_and_takes_effe
             await decisions.release(runtime, recording_id, "over", "ann")
         await runtime.schedule.done(folder)
         assert await schedule_unless_kept(runtime, [folder]) == 1, "as the next reconcile does"
-        await runtime.schedule.postpone(folder, 0)
+        await refresh_pause(runtime)
+        await runtime.schedule.hasten(folder, 0)
         await delete_what_is_due(runtime)
         assert has_left(recording)
 

@@ -79,6 +79,22 @@ async def test_an_export_counts_by_its_recordings_and_a_look_not_at_all(limited:
     assert "Ben" in (await reported(limited))[0]
 
 
+async def test_a_bundle_counts_once_however_often_its_ranges_are_asked_for(limited: Runtime) -> None:
+    now = utc_now()
+
+    def ranges(who: str, export: str, what: str = "download") -> AccessLine:
+        return new_line(what, who, "oidc", "192.0.2.7", found=LIMIT - 1, about=f"export {export}")
+
+    await notice_unusual(
+        limited, batch(ranges("Ann", "1, encrypted for 1 recipient", "export"), ranges("Ann", "1")), now
+    )
+    await notice_unusual(limited, batch(*[ranges("Ann", "1")] * 20, ranges("Ben", "1")), now)
+    assert await reported(limited) == []
+    await notice_unusual(limited, batch(ranges("Ann", "2")), now)
+    (text,) = await reported(limited)
+    assert "18 recordings" in text
+
+
 async def test_each_person_is_reported_once_an_hour_and_by_the_way_of_signing_in(limited: Runtime) -> None:
     now = utc_now()
     for _ in range(3):

@@ -20,7 +20,7 @@ from text.counts import many
 from text.printable import printable
 from text.times import parse_instant
 from workers.access.waiting import Batch
-from workers.keys import ACCESS_COUNTED, TAKEN, TAKEN_ALERTED
+from workers.keys import ACCESS_COUNTED, TAKEN, TAKEN_ALERTED, TAKEN_BUNDLES
 from workers.runtime import Runtime
 
 log = get_logger()
@@ -45,28 +45,43 @@ async def notice_unusual(runtime: Runtime, batch: Batch, now: datetime) -> None:
     limit = runtime.settings.unusual_recordings
     if limit is None:
         return
-    taken: dict[tuple[str, str, str], tuple[AccessLine, Counter[int]]] = {}
+    taken: dict[tuple[str, str, str], list[AccessLine]] = {}
     for data in batch.lines:
-        if (line := decode_line(data)) is not None and (number := _number_of(line)):
+        if (line := decode_line(data)) is not None and _number_of(line):
             subject = line.subject if isinstance(line.subject, str) else ""
-            _, minutes = taken.setdefault((line.who, line.how, subject), (line, Counter()))
-            minutes[_minute_of(line, now)] += number
+            taken.setdefault((line.who, line.how, subject), []).append(line)
     try:
         if (
             taken
             and await runtime.redis.get(counted := ACCESS_COUNTED + runtime.archive.identity.id) != batch.key.encode()
         ):
-            for person, (line, minutes) in taken.items():
-                await _count(runtime, person, line, minutes, limit)
+            for person, lines in taken.items():
+                name = hashlib.sha256(repr(person).encode()).hexdigest()[:32]
+                lines = await _without_ranges(runtime, name, lines)
+                minutes = Counter[int]()
+                for line in lines:
+                    minutes[_minute_of(line, now)] += _number_of(line)
+                if minutes:
+                    await _count(runtime, name, lines[0], minutes, limit)
             await runtime.redis.set(counted, batch.key, ex=_COUNTED_SECONDS)
     except (RedisError, OSError, ValueError) as error:  # ValueError: what is no number there is nobody's count
         log.warning("what people took could not be counted", error=str(error))
 
 
-async def _count(
-    runtime: Runtime, person: tuple[str, str, str], line: AccessLine, minutes: Counter[int], limit: int
-) -> None:
-    name = hashlib.sha256(repr(person).encode()).hexdigest()[:32]
+async def _without_ranges(runtime: Runtime, name: str, lines: list[AccessLine]) -> list[AccessLine]:
+    """The lines that count: of an export that somebody asks for, and downloads whole, in ranges or again, the first."""
+    counted = []
+    for line in lines:
+        if isinstance(line.about, str) and line.about.startswith("export "):  # both lines name it by its id
+            is_new = await runtime.redis.sadd(TAKEN_BUNDLES + name, line.about.partition(",")[0])
+            await runtime.redis.expire(TAKEN_BUNDLES + name, _MINUTES * 60)
+            if not is_new:
+                continue
+        counted.append(line)
+    return counted
+
+
+async def _count(runtime: Runtime, name: str, line: AccessLine, minutes: Counter[int], limit: int) -> None:
     async with runtime.redis.pipeline(transaction=True) as pipe:
         for minute, number in minutes.items():
             pipe.hincrby(TAKEN + name, minute, number)
