@@ -123,7 +123,8 @@ async def test_a_job_that_fails_while_redis_is_full_is_given_up_with_one_alert(
             alerts = Alerts(client, [receiver_of_alerts.url])
             for _ in range(3):
                 await alerts.send("pressure", "memory", "Redis is full.", "Give it more.")
-            await asyncio.to_thread(wait_for, lambda: receiver_of_alerts.texts, 60, "the alert")  # `close` waits 5 s at most
+            # Closing waits for five seconds at most.
+            await asyncio.to_thread(wait_for, lambda: receiver_of_alerts.texts, 60, "the alert")
             await alerts.close()
             assert len(receiver_of_alerts.texts) == 1
             assert redis.llen(ALERTS) == 3 and redis.hget(ALERT_COUNTS, "pressure:memory") == "2"
