@@ -147,6 +147,7 @@ def _import_all_modules() -> None:
     for name in _AT_START:
         import_module(name)
     _read_signatures_once()
+    _compile_templates()
     sys.modules["__main__"] = sys.modules["cli.main"]  # spawned processes import it again
     read_certificates_once()
     gc.collect()
@@ -160,6 +161,14 @@ def _read_signatures_once() -> None:
     commands = of_typer["get_command"](import_module("cli.main").app)
     for name in commands.list_commands(None):
         commands.get_command(None, name)
+
+
+def _compile_templates() -> None:
+    """Compile the templates of the pages; each receiver would for itself, as it shows the first one."""
+    from service.ops.rendering import _ENVIRONMENT as TEMPLATES
+
+    for name in TEMPLATES.list_templates():
+        TEMPLATES.get_template(name)
 
 
 def _serve() -> None:
