@@ -132,8 +132,7 @@ def s3_strict() -> Iterator[Emulator]:
     with ministack() as port:
         environment = S3_ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
         _make_bucket(environment)
-        # Its CRC of a multipart upload is composite; AWS's is of the whole object. So the ETag is the proof here.
-        yield Emulator("s3-strict", f"s3://{BUCKET}", environment, ("checksum", "etag"), rclone_remote(port))
+        yield Emulator("s3-strict", f"s3://{BUCKET}", environment, ("checksum", "checksum"), rclone_remote(port))
 
 
 @contextmanager
@@ -152,7 +151,7 @@ def s3_strict_tls(folder: Path) -> Iterator[Emulator]:
             "AWS_CA_BUNDLE": str(certificate),
         }
         _make_bucket(environment)
-        yield Emulator("s3-strict-tls", f"s3://{BUCKET}", environment, ("checksum", "etag"), rclone_remote(port))
+        yield Emulator("s3-strict-tls", f"s3://{BUCKET}", environment, ("checksum", "checksum"), rclone_remote(port))
 
 
 def rclone_s3(folder: Path, port: int, *options: str) -> list[str]:

@@ -5,7 +5,7 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import botocore.retries.standard
 import botocore.session
 import pytest
 import stamina
+from botocore.config import Config
 
 from archive.stores.store import Store
 from lab import stores
@@ -58,6 +59,26 @@ def _boto3_reads_once() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _makes_clients_once(settings: dict[str, str]) -> Iterator[None]:
+    """Let boto3 make equal clients of one server once, for the block; a store has three, which takes 20 ms."""
+    clients: dict[object, Any] = {}
+    make = botocore.session.Session.create_client
+
+    def client(session: Any, *arguments: Any, config: Config | None = None, **named: Any) -> Any:
+        if "AWS_ENDPOINT_URL_S3" not in settings or not settings.items() <= os.environ.items():
+            return make(session, *arguments, config=config, **named)
+        options = None if config is None else config._user_provided_options
+        wanted = repr((id(session), arguments, named, options))
+        if wanted not in clients:
+            clients[wanted] = make(session, *arguments, config=config, **named)
+        return clients[wanted]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session.Session, "create_client", client)
+        yield
+
+
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have boto3 and our retries on GCS try as often as ever, and pause for less than seconds between tries."""
@@ -79,7 +100,8 @@ def quick_azure(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session", params=STORES)
 def emulator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """Every store in turn, each on a real server."""
-    with STORES[request.param](tmp_path_factory.mktemp(request.param)) as running:
+    started = STORES[request.param](tmp_path_factory.mktemp(request.param))
+    with started as running, _makes_clients_once(running.environment):
         yield running
 
 

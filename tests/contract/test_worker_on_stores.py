@@ -244,8 +244,9 @@ def test_the_users_protections_are_on_every_object(s3: Emulator) -> None:
             if key == "small":
                 tags = client.get_object_tagging(Bucket="locked-bucket", Key=f"a/{key}")["TagSet"]
                 assert {t["Key"]: t["Value"] for t in tags} == attributes
-            # With a key of the user an ETag is not an MD5 and proves nothing.
-            assert archived.proof.by == ("checksum" if size < 5000 else "read-back")
+            assert archived.proof.by == "checksum"
+            stored = store.stat(key)
+            assert stored is not None and stored.etag is None, "with the user's key it is not an MD5 and proves nothing"
         version = client.head_object(Bucket="locked-bucket", Key="a/small")["VersionId"]
         with pytest.raises(client.exceptions.ClientError):
             client.delete_object(Bucket="locked-bucket", Key="a/small", VersionId=version)
