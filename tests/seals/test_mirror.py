@@ -68,10 +68,9 @@ async def test_a_mirror_in_another_kind_of_store_is_verified_and_taken_up(
         mirror(str(sealed.archive), f"{store.rclone}/mirror")
         settings = at(store, sealed.environment) | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path / "data")}
         settings |= {name: sandbox.environment[name] for name in TELNYX}
-        initialised = run_callvault(["init", "--json"], settings)
-        assert initialised.returncode == 0, initialised.stderr
-        there = json.loads(initialised.stdout)
-        assert (there["made"], there["redis"]) == (False, "bound")
+        code, said = callvault_here(["init", "--json"], settings)  # in a process, it reads the store's library again
+        there = json.loads(said)
+        assert code == 0 and (there["made"], there["redis"]) == (False, "bound")
         assert there["id"] == json.loads((sealed.archive / "archive.json").read_bytes())["id"]
         code, report = verify(settings, "--head", head_of(sealed.archive))
         assert (code, report["problems"], report["seals"]) == (0, [], 3)
