@@ -133,6 +133,7 @@ class TelnyxClient:
             transport=transport(connections),
             follow_redirects=False,
         )
+        self._address = f"{str(self._http.base_url).rstrip('/')}/"
         self.custom_storage_credentials = CustomStorage(self)
         self.dialogflow_connections = Dialogflow(self)
         self.external_connections = ExternalConnections(self)
@@ -327,9 +328,8 @@ class TelnyxClient:
         timeout = self._http.timeout
         if _ask_before.get() is not None:  # the check ages quickly, so the connection must be free at once
             timeout = httpx.Timeout(timeout.read, connect=_SOON_SECONDS, pool=_SOON_SECONDS)
-        sent = self._http.build_request(
-            request.method, request.path.lstrip("/"), params=request.query, json=request.body, timeout=timeout
-        )
+        url = self._address + request.path.lstrip("/")  # whole: httpx reads a relative one three times
+        sent = self._http.build_request(request.method, url, params=request.query, json=request.body, timeout=timeout)
         response = await self._http.send(sent, stream=True)
         body = bytearray()
         try:
