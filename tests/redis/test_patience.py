@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.exceptions import AuthenticationError
+from redis.asyncio.connection import Connection
+from redis.exceptions import AuthenticationError, DataError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from lab.redis import Server as RedisServer
 from workers.engine.connect import connect_command, connect_worker
-from workers.queue.connect import connect_receiver
+from workers.queue.connect import _packed, connect_receiver
 
 
 class Server:
@@ -120,3 +121,11 @@ async def test_a_command_waits_for_a_free_connection_and_takes_no_closed_one(tmp
         await asyncio.gather(*blocked, return_exceptions=True)
         assert await client.ping()
         await client.aclose()
+
+
+def test_a_command_is_encoded_as_redis_py_does() -> None:
+    words = ("SCRIPT LOAD", "ü", b"\0\r\n", 3, -1.5, 1e300, 0.1, float("inf"), memoryview(b"x"))
+    assert b"".join(_packed(*words)) == b"".join(Connection().pack_command(*words))
+    for refused in (None, True, [1]):
+        with pytest.raises(DataError):
+            _packed("ECHO", refused)

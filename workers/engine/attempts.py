@@ -143,11 +143,12 @@ class Attempts:
         Returns:
             Whether there was a dead letter.
         """
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.lrange(ATTEMPTS + job_id, -1, -1)
-            pipe.delete(ATTEMPTS + job_id)
-            pipe.hdel(DEAD_LETTERS, job_id)
-            last, _, ended = await pipe.execute()
+        last, _, ended = await write_when_full(  # every job does this, and a transaction would cost twice as much
+            self._redis,
+            ("LRANGE", ATTEMPTS + job_id, -1, -1),
+            ("DEL", ATTEMPTS + job_id),
+            ("HDEL", DEAD_LETTERS, job_id),
+        )
         if last:
             await self._redis.zrem(FAILING_JOBS + msgspec.json.decode(last[0], type=Attempt).cause, job_id)
         return bool(ended)

@@ -12,11 +12,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hiredis
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, DataError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -86,9 +87,25 @@ def options_of(*, patience_seconds: float, timeout_seconds: float, connections: 
     }
 
 
+def _packed(*words: Any) -> list[bytes]:
+    """The bytes of a command, by hiredis. redis-py does so in its synchronous client only; its asyncio client joins each word."""
+    name = words[0].encode() if isinstance(words[0], str) else words[0]  # such as `SCRIPT LOAD`
+    try:
+        return [hiredis.pack_command((*name.split(), *words[1:]))]
+    except TypeError as error:
+        raise DataError(str(error)) from error
+
+
 class _RetriesHandshakes(_Pool):
     """A pool that also retries the handshake of a connection. redis-py retries connecting and the command, not what is between:
-    a server that stops in that moment would end a worker."""
+    a server that stops in that moment would end a worker. Its connections encode commands by hiredis."""
+
+    def make_connection(self) -> Any:
+        """A new connection."""
+        untyped: Any = super()
+        connection = untyped.make_connection()
+        connection.pack_command = _packed
+        return connection
 
     async def ensure_connection(self, connection: Any) -> None:
         """Have a connection ready for a command."""
