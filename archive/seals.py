@@ -12,7 +12,6 @@ import hashlib
 import heapq
 import itertools
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.folder import folders_in
+from archive.kinds import Place
 from archive.proof import hash_object
 from archive.readers import COMMIT_RECORD, DISPOSAL, MEDIA, SEAL
 from archive.records import CommitRecord, Identity, Seal, UnreadableRecord, WrongObject
@@ -33,7 +33,7 @@ from text.counts import many
 from text.times import parse_instant
 
 _COPY_BYTES = 256 * 1024
-_FOLDERS_A_THREAD = 8  # at a time: giving a thread one folder costs as much as hashing it
+_FOLDERS_A_THREAD = 16  # at a time: giving a thread one folder costs as much as hashing it
 
 
 class CannotSeal(WrongObject):
@@ -143,6 +143,7 @@ class SealedFolder:
     Attributes:
         prefix: the start of its keys.
         present: all of its objects, by key.
+        places: what each of these keys says.
         new: the keys that no seal lists yet, sorted.
         records: the bytes of the JSON objects that were read, by key.
         commit: the commit record of a recording, read.
@@ -152,11 +153,16 @@ class SealedFolder:
 
     prefix: str
     present: dict[str, StoredObject] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
     new: list[str] = field(default_factory=list)
     records: dict[str, bytes] = field(default_factory=dict)
     commit: CommitRecord | None = None
     lines: list[str] = field(default_factory=list)
     bytes: int = 0
+
+    def place_of(self, key: str) -> Place:
+        """What one of its keys says."""
+        return self.places.get(key) or kinds.place_of(key)
 
 
 class Manifest:
@@ -185,10 +191,10 @@ class Manifest:
         self._digest.update(data)
         self.bytes += folder.bytes
         self.objects += len(folder.new)
-        found = Counter(kinds.kind_of(key) for key in folder.new)
-        self.recordings += found[kinds.COMMIT]
-        self.transcriptions += found[kinds.TRANSCRIPTION]
-        self.not_archived += found[kinds.NOT_ARCHIVED]
+        found = [folder.place_of(key).kind for key in folder.new]
+        self.recordings += found.count(kinds.COMMIT)
+        self.transcriptions += found.count(kinds.TRANSCRIPTION)
+        self.not_archived += found.count(kinds.NOT_ARCHIVED)
 
     def chunks(self) -> Iterator[bytes]:
         """Its bytes from the start."""
@@ -281,7 +287,7 @@ def folders_of_day(
     """
     folders = _new_folders(archive, day, links, only)
     some = iter(lambda: list(itertools.islice(folders, _FOLDERS_A_THREAD)), [])
-    for few in ahead(some, lambda few: [_hash_folder(archive, folder) for folder in few]):
+    for few in ahead(some, lambda few: _hash_folders(archive, few)):
         yield from few
 
 
@@ -291,7 +297,7 @@ def _new_folders(
     sealed = sealed_keys(archive, links)
     listed = next(sealed, None)
     for found in folders_in(objects_of_day(archive, day)):
-        folder = SealedFolder(found.prefix, found.objects)
+        folder = SealedFolder(found.prefix, found.objects, found.places)
         for key in found.objects:
             while listed is not None and listed < key:
                 listed = next(sealed, None)
@@ -316,22 +322,36 @@ def _look_for_a_lost_commit(folder: SealedFolder) -> None:
             raise CannotSeal(commit, f"gone, though {key} is there; run `callvault verify`")
 
 
-def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
+def _hash_folders(archive: Archive, folders: Sequence[SealedFolder]) -> Sequence[SealedFolder]:
+    """Hash the new objects of some folders, whose records are read together."""
+    records = archive.read_records(
+        [
+            key
+            for folder in folders
+            for key, place in folder.places.items()
+            if place.kind is not None and place.kind.reader is not None
+        ]
+    )
+    for folder in folders:
+        folder.records = {key: records[key] for key in folder.places if key in records}
+        _hash_folder(archive, folder)
+    return folders
+
+
+def _hash_folder(archive: Archive, folder: SealedFolder) -> None:
     """Hash the new objects: those that a record names by its proven hash, the others by reading them."""
     known: dict[str, tuple[int, str]] = {}
     try:
         if (key := layout.commit_key(folder.prefix)) in folder.present:
-            folder.records[key] = archive.read_small(key) or b""
-            folder.commit = COMMIT_RECORD.read(folder.records[key], key)
+            folder.commit = COMMIT_RECORD.read(folder.records.get(key), key)
             known = {o.key: (o.size, o.sha256) for o in folder.commit.objects if not o.is_adopted}
         elif (key := layout.media_key(folder.prefix)) in folder.present:
-            folder.records[key] = archive.read_small(key) or b""
-            o = MEDIA.read(folder.records[key], key).object
+            o = MEDIA.read(folder.records.get(key), key).object
             known = {o.key: (o.size, o.sha256)}
     except UnreadableRecord as error:
         raise CannotSeal(key, f"unreadable ({error}); run `callvault verify`") from None
     if layout.erasure_key(folder.prefix) not in folder.present:
-        disposed = _disposed_of(archive, folder)
+        disposed = _disposed_of(folder)
         for key, (size, _) in known.items():
             if key in disposed and key not in folder.present:
                 continue
@@ -339,21 +359,16 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
             if there is None or there.size != size:
                 what = "gone" if there is None else f"{many(there.size, 'byte')}, {size} in its record"
                 raise CannotSeal(key, f"{what}; run `callvault verify`")
-    for key in folder.present.keys() - folder.records.keys():
-        kind = kinds.kind_of(key)
-        if kind is not None and kind.reader is not None and (data := archive.read_small(key)) is not None:
-            folder.records[key] = data
     folder.new = [key for key in folder.new if _add_line(archive, folder, key, known)]
-    return folder
 
 
-def _disposed_of(archive: Archive, folder: SealedFolder) -> set[str]:
+def _disposed_of(folder: SealedFolder) -> set[str]:
     """The keys of a folder that records of disposals name; an unreadable record names none."""
     found: set[str] = set()
-    for key in folder.present:
-        if kinds.kind_of(key) is kinds.DISPOSAL:
+    for key, place in folder.places.items():
+        if place.kind is kinds.DISPOSAL:
             with suppress(UnreadableRecord):
-                found |= {one.key for one in DISPOSAL.read(archive.read_small(key), key).objects}
+                found |= {one.key for one in DISPOSAL.read(folder.records.get(key), key).objects}
     return found
 
 
@@ -363,7 +378,7 @@ def _add_line(archive: Archive, folder: SealedFolder, key: str, known: dict[str,
     Raises:
         CannotSeal: the object is gone.
     """
-    is_unknown = kinds.kind_of(key) is None
+    is_unknown = folder.place_of(key).kind is None
     if is_unknown and "\n" in key:
         return False
     try:

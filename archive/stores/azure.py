@@ -60,6 +60,7 @@ from archive.stores.store import (
     StoreRefused,
     Written,
     errors_as,
+    read_one_by_one,
     split_url,
 )
 from text.counts import many
@@ -196,6 +197,8 @@ class AzureStore:
         """The error about a blob that Azure would not give before it is rehydrated."""
         stored = self.stat(key)
         return StoreCold(key, ARCHIVE, is_restoring=stored is not None and stored.state == "restoring")
+
+    read_small = read_one_by_one
 
     def restore(self, key: str, wish: RestoreWish) -> None:
         """See `Store.restore`. The blob moves to the tier Cool and keeps its ETag."""

@@ -14,7 +14,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from archive.stores.store import (
 )
 
 _CHUNK_BYTES = 1024 * 1024
+_OPEN_AHEAD = 16
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
 _NO_KEYS = (_TEMPORARY, "lost+found")  # the second is at the root of a disk, and only root may read it
 _NO_SEGMENTS = frozenset(("", ".", ".."))
@@ -124,6 +126,45 @@ class FileStore:
                     return
         finally:
             os.close(descriptor)
+
+    def read_small(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
+        """See `Store.read_small`. It has the disk read the next files meanwhile, so that it hardly sleeps for any.
+
+        Sleeping for each of many small files costs more than their reading.
+        """
+        found: list[bytes | None] = []
+        opened: deque[tuple[str, int | None]] = deque()
+        try:
+            for key in keys:
+                opened.append((key, self._open_ahead(key, limit)))
+                if len(opened) > _OPEN_AHEAD:
+                    found.append(_read_and_close(*opened.popleft(), limit))
+            while opened:
+                found.append(_read_and_close(*opened.popleft(), limit))
+        finally:
+            for _, descriptor in opened:
+                if descriptor is not None:
+                    os.close(descriptor)
+        return found
+
+    def _open_ahead(self, key: str, limit: int) -> int | None:
+        """Open a file and have the disk read it, past the page cache; None if it is not there."""
+        try:
+            descriptor = os.open(self._place(key), os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            with _errors_of(key):
+                self._must_be_there()
+            return None
+        except OSError as error:
+            raise _error_of(key, error) or error from error
+        try:
+            _drop_from_cache(descriptor)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, limit, os.POSIX_FADV_WILLNEED)
+        except OSError as error:
+            os.close(descriptor)
+            raise _error_of(key, error) or error from error
+        return descriptor
 
     def restore(self, key: str, wish: RestoreWish) -> None:
         """See `Store.restore`. Every file can be read."""
@@ -219,10 +260,13 @@ class FileStore:
             return os.open(temporary, flags, self._file_mode)
 
     def _path(self, key: str) -> Path:
+        return Path(self._place(key))
+
+    def _place(self, key: str) -> str:
         segments = key.split("/")
         if not _NO_SEGMENTS.isdisjoint(segments) or "\0" in key or segments[0] in _NO_KEYS:
             raise ValueError(f"not a valid key: {key!r}")
-        return self.root / key
+        return f"{self.root}/{key}"
 
     def _make_folder(self, folder: Path) -> None:
         """Create a folder and flush the entries that lead to it, even if another process has just created them.
@@ -282,6 +326,22 @@ def _text(name: str) -> str:
     if name.isascii():
         return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _read_and_close(key: str, descriptor: int | None, limit: int) -> bytes | None:
+    """The bytes of an open file from its start, up to a limit; None without a file."""
+    if descriptor is None:
+        return None
+    try:
+        wanted = min(os.fstat(descriptor).st_size, limit)
+        data = os.pread(descriptor, wanted, 0)
+        while len(data) < wanted and (more := os.pread(descriptor, wanted - len(data), len(data))):
+            data += more
+        return data
+    except OSError as error:
+        raise _error_of(key, error) or error from error
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:

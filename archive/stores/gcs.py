@@ -45,6 +45,7 @@ from archive.stores.store import (
     Written,
     errors_as,
     latest_of,
+    read_one_by_one,
     split_object_url,
     split_url,
 )
@@ -175,6 +176,8 @@ class GcsStore:
                 raise StoreError(f"{self._shown(key)}: the store sent {many(len(chunk), 'byte')} of {stop - start}")
             yield chunk
             start = stop
+
+    read_small = read_one_by_one
 
     def restore(self, key: str, wish: RestoreWish) -> None:
         """See `Store.restore`. Google gives an object of every class at once, also of ARCHIVE."""

@@ -39,6 +39,7 @@ from archive.stores.store import (
     StoreOptions,
     Written,
     latest_of,
+    read_one_by_one,
     split_object_url,
 )
 from text.counts import many
@@ -172,6 +173,8 @@ class S3Store:
         if stored is None:
             return StoreCold(key)
         return StoreCold(key, stored.storage_class or "", is_restoring=stored.state == "restoring")
+
+    read_small = read_one_by_one
 
     def restore(self, key: str, wish: RestoreWish) -> None:
         """See `Store.restore`."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -209,6 +209,13 @@ class Store(Protocol):
             StoreCold: the object must be restored first.
         """
 
+    def read_small(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
+        """The first `limit` bytes of each of some small objects, from the store itself; None for a key that is not in use.
+
+        Raises:
+            StoreCold: one of them must be restored first.
+        """
+
     def restore(self, key: str, wish: RestoreWish) -> None:
         """Ask the store to make a cold object readable; it takes hours. `stat` tells when it is ready.
 
@@ -253,6 +260,17 @@ class Store(Protocol):
 
     def remove_orphans(self) -> int:
         """Remove unfinished uploads of killed workers that are older than a day; returns how many."""
+
+
+def read_one_by_one(store: Store, keys: Sequence[str], limit: int) -> list[bytes | None]:
+    """`Store.read_small` by a request for each object."""
+    found: list[bytes | None] = []
+    for key in keys:
+        try:
+            found.append(b"".join(store.read(key, 0, limit)))
+        except KeyError:
+            found.append(None)
+    return found
 
 
 @contextmanager

@@ -165,6 +165,18 @@ def test_a_range_is_read(size: int, store: Store) -> None:
         assert b"".join(store.read("a", start, end)) == data[start:end], (start, end)
 
 
+def test_small_objects_are_read_together_in_the_order_asked_and_absent_ones_are_none(store: Store) -> None:
+    sizes = [n * 97 for n in range(40)]
+    for size in sizes:
+        put(store, f"small/{size}.json", data_of(size))
+    keys = [f"small/{size}.json" for size in reversed(sizes)]
+    keys.insert(20, "small/absent.json")
+    expected: list[bytes | None] = [data_of(size)[:3000] for size in reversed(sizes)]
+    expected.insert(20, None)
+    assert store.read_small(keys, 3000) == expected
+    assert store.read_small([], 3000) == []
+
+
 def test_objects_are_listed_by_prefix_in_order(store: Store) -> None:
     keys = [f"recordings/2026/01/{day:02d}/id/audio.wav" for day in range(1, 12)]
     for key in reversed(keys):

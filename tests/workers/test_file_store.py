@@ -10,7 +10,7 @@ import pytest
 
 from archive.source import Source
 from archive.stores.file import FileStore
-from archive.stores.store import StoreRefused, open_store
+from archive.stores.store import StoreError, StoreRefused, open_store
 
 
 def store_at(path: Path) -> FileStore:
@@ -67,3 +67,14 @@ def test_a_name_that_is_not_text_is_listed_with_its_bytes_escaped(tmp_path: Path
 def test_an_unknown_store_is_one_clear_line() -> None:
     with pytest.raises(StoreRefused, match=r"unknown store ftp://; use az://"):
         open_store("ftp://x")
+
+
+def test_small_objects_that_cannot_be_read_leave_no_file_open(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    for n in range(30):
+        (tmp_path / f"{n}.json").write_bytes(b"{}")
+    (tmp_path / "folder.json").mkdir()
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with pytest.raises(StoreError, match=r"folder\.json"):
+        store.read_small([*(f"{n}.json" for n in range(20)), "folder.json", *(f"{n}.json" for n in range(20, 30))], 100)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before

@@ -60,6 +60,7 @@ def test_a_folder_that_vanishes_under_a_worker_is_never_an_empty_archive(what_is
     for ask in (
         lambda: store.stat("recordings/a"),
         lambda: list(store.read("recordings/a")),
+        lambda: store.read_small(["recordings/a"], 100),
         lambda: list(store.list("")),
         lambda: list(store.list("recordings/")),
         lambda: store.put("recordings/b", Source(b"x"), "text/plain", {}),

@@ -6,7 +6,7 @@ from datetime import date
 
 import msgspec
 
-from archive import kinds
+from archive import kinds, layout
 from archive.decision_records import AnyDecision
 from archive.decisions import outcome_of
 from archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
@@ -102,13 +102,12 @@ def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
 def row_of(folder: SealedFolder) -> Row | None:
     """The row of a recording, from its folder; None if it is not committed, or erased."""
     records = folder.records
-    home = kinds.place_of(folder.prefix)
-    if home.day is None or folder.commit is None:
+    if folder.commit is None or (home := folder.place_of(layout.commit_key(folder.prefix))).day is None:
         return None
     row = row_of_commit(home.recording_id, home.day.isoformat(), folder.commit)
     decisions: dict[str, AnyDecision] = {}
     for key in sorted(records):
-        place = kinds.place_of(key)
+        place = folder.place_of(key)
         kind, name = place.kind, place.name
         if kind is kinds.TRANSCRIPTION:
             row.transcription_ids = [*row.transcription_ids, name]
