@@ -14,7 +14,7 @@ import typer
 
 from cli.help import write_commands
 from cli.interrupt import SERVICES, Interrupted, ignore, status, take_sigterm, was_interrupted
-from cli.lazily import import_lazily
+from cli.lazily import ask_versions_once, import_lazily
 from cli.usage import Group, UsageError, explain, group
 from process.leave import leave_now, leave_soon
 from process.logs import configure_logs
@@ -22,6 +22,7 @@ from text.errors import UsedWrongly, UserError
 
 # Libraries load these for features that Callvault does not use; together that takes longer than most commands run.
 import_lazily("jwt")  # redis, for logins with tokens; cryptography comes with it
+ask_versions_once()
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find any, it reads the metadata of every package
 
 

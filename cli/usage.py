@@ -29,6 +29,17 @@ _MAY_BE_EMPTY = "VALUE"  # the metavar of a field of Telnyx, where an empty text
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer exports neither this class nor its children
 
 
+class _WhenGiven:
+    """Has Typer prepare the reading of an option only if it has a value: to prepare one takes pydantic a millisecond."""
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Read a value as Typer does."""
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        param._runtime_param = None
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
 class _Command(Help, TyperCommand):
     """A command with a help of our form.
 
@@ -37,6 +48,10 @@ class _Command(Help, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options and arguments that were typed."""
+        options: list[Any] = [*self.params]
+        for option in options:
+            if getattr(option, "_runtime_param", self) is None:
+                option._runtime_param = _WhenGiven()
         given, _, _ = self.make_parser(ctx).parse_args(args=[*args]) if not ctx.resilient_parsing else ({}, [], [])
         rest: list[str] = super().parse_args(ctx, args)
         for parameter in self.get_params(ctx):

@@ -12,33 +12,57 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from text.counts import many
 
 _LONGEST = 500
 _BEFORE, _LENGTH = 60, 200  # characters of text shown around the words that were searched for
 
-# Marks that a person may leave out: accents, the points of Hebrew, the vowels and the stretching of Arabic.
-_OPTIONAL = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670]")
 _NO_ACCENTS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
 )
-# Marks that are part of a word, such as the vowels of Hindi, including all marks outside the basic plane.
-_MARKS = "".join(chr(n) for n in range(0x300, 0x1D00) if unicodedata.category(chr(n)).startswith("M")) + "\u3099\u309a"
 _NO_BLANKS = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e80-\u0eff\u1000-\u1049\u1050-\u109f\u1100-\u11ff\u1780-\u17d3\u3005-\u3007\u3041-\u3096"
     "\u3099-\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7ff\uf900-\ufaff"
     "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
-_RUN = re.compile(f"([{_NO_BLANKS}]+)")
-_WORD = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
-_CLUSTER = re.compile(rf"[\x00-\x7f]+(?![{_MARKS}])|.[{_MARKS}]*", re.DOTALL)
 
 
 class BadWords(ValueError):
     """An invalid query; the text has the reason."""
+
+
+# Made at their first use: to make them takes a tenth of a search by number, which needs none of them.
+
+
+@cache
+def _optional() -> re.Pattern[str]:
+    """Marks that a person may leave out: accents, the points of Hebrew, the vowels and the stretching of Arabic."""
+    return re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670]")
+
+
+@cache
+def _run() -> re.Pattern[str]:
+    return re.compile(f"([{_NO_BLANKS}]+)")
+
+
+@cache
+def _marks() -> str:
+    """Marks that are part of a word, such as the vowels of Hindi, including all marks outside the basic plane."""
+    of_plane = (chr(n) for n in range(0x300, 0x1D00) if unicodedata.category(chr(n)).startswith("M"))
+    return "".join(of_plane) + "\u3099\u309a"
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    return re.compile(rf"(?:[^\W_]|[{_marks()}])+")
+
+
+@cache
+def _cluster() -> re.Pattern[str]:
+    return re.compile(rf"[\x00-\x7f]+(?![{_marks()}])|.[{_marks()}]*", re.DOTALL)
 
 
 def indexed(text: str) -> str:
@@ -106,7 +130,7 @@ def fold(text: str) -> str:
     """Remove from letters what people leave out or write in two ways: case, accents, width, ligatures, composition."""
     if text.isascii():
         return text.lower()
-    plain = _OPTIONAL.sub("", unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()))
+    plain = _optional().sub("", unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()))
     return unicodedata.normalize("NFC", plain.translate(_NO_ACCENTS))
 
 
@@ -139,8 +163,8 @@ def _parts(folded: str) -> list[str]:
     if folded.isascii():
         return _ASCII_WORD.findall(folded)
     found: list[str] = []
-    for n, piece in enumerate(_RUN.split(folded)):
-        found += [piece] if n % 2 else _WORD.findall(piece)
+    for n, piece in enumerate(_run().split(folded)):
+        found += [piece] if n % 2 else _word().findall(piece)
     return found
 
 
@@ -160,14 +184,14 @@ def _found(folded: str, typed: tuple[str, bool]) -> list[tuple[int, int]]:
     """The positions of a phrase in a folded text."""
     phrase, is_begin = typed
     parts = _parts(phrase)
-    between = rf"(?:[^\w{_MARKS}]|_)"
+    between = rf"(?:[^\w{_marks()}]|_)"
     pattern = re.escape(parts[0])
     for before, part in itertools.pairwise(parts):
         pattern += between + ("*" if _is_without_blanks(before) or _is_without_blanks(part) else "+") + re.escape(part)
     if not _is_without_blanks(parts[0]):
         pattern = rf"(?<![^\W{_NO_BLANKS}_])" + pattern
     if not _is_without_blanks(parts[-1]):
-        pattern += rf"[\w{_MARKS}]*" if is_begin else rf"(?![^\W{_NO_BLANKS}_])"
+        pattern += rf"[\w{_marks()}]*" if is_begin else rf"(?![^\W{_NO_BLANKS}_])"
     return [match.span() for match in re.finditer(pattern, folded)]
 
 
@@ -175,7 +199,7 @@ def _folded_with_places(text: str) -> tuple[str, list[int]]:
     """The folded text, and the position in the text of each of its characters and of its end."""
     pieces: list[str] = []
     places: list[int] = []
-    for match in _CLUSTER.finditer(text):
+    for match in _cluster().finditer(text):
         piece, start = match.group(), match.start()
         folded = piece.lower() if piece.isascii() else _folded_cluster(piece)
         pieces.append(folded)

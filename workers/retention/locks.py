@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from archive import kinds
 from archive.archive import Archive
@@ -18,7 +19,9 @@ from archive.facts import Facts, facts_of, facts_of_recording
 from archive.records import UnreadableRecord
 from archive.retention import PARTS, part_of, read_applied, terms_of_facts
 from process.logs import get_logger
-from telnyx_api.models import Recording
+
+if TYPE_CHECKING:
+    from telnyx_api.models import Recording  # only for its type: searches need no model
 
 log = get_logger()
 
