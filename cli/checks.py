@@ -24,6 +24,7 @@ from archive.proof import Damaged
 from archive.stores.store import StoreError, StoreRefused
 from cli.check import Check, Noted, Wrong
 from cli.check_lifecycle import check_lifecycle
+from cli.check_locks import check_locks
 from cli.probe import look_at_all
 from config.settings import Settings, SettingsError
 from config.sign_in import OpenId, read_sign_in
@@ -425,6 +426,7 @@ CHECKS: dict[str, Check] = {
     "archive's rights": _delete_denied,
     "archive's place": _place,
     "lifecycle rules": check_lifecycle,
+    "locks": check_locks,
     "Redis' archive": _binding,
     "retention rules": _retention,
     "disk": _disk,

@@ -31,6 +31,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import (
     BlobBlock,
     BlobClient,
+    BlobProperties,
     BlobSasPermissions,
     BlobServiceClient,
     ContentSettings,
@@ -60,6 +61,7 @@ from archive.stores.store import (
     StoreRefused,
     Written,
     errors_as,
+    latest_of,
     read_one_by_one,
     split_url,
 )
@@ -255,14 +257,18 @@ class AzureStore:
         return Outside(unquote(there.path.removeprefix(path))).key if is_here else None
 
     def locked_until(self, key: str) -> datetime | None:
-        """See `Store.locked_until`."""
-        try:
-            with _store_errors(self._shown(key)):
-                found = self._blob(key).get_blob_properties()
-        except _Missing:
-            return None
-        end: datetime | None = found.immutability_policy.expiry_time
-        return LEGAL_HOLD if found.has_legal_hold else end
+        """See `Store.locked_until`: of every version. A policy of the whole container is not among what Azure shows."""
+        blob = self._blob(key)
+        with _store_errors(self._shown(key)):
+            try:
+                found = blob.get_blob_properties()
+            except ResourceNotFoundError:
+                found = None  # there may be earlier versions
+            if found is not None and not found.version_id:
+                return _lock_of(found)
+            asked = ["versions", "immutabilitypolicy", "legalhold"]
+            listed = list(self._container.list_blobs(name_starts_with=blob.blob_name, include=asked))
+        return latest_of(_lock_of(one) for one in listed if one.name == blob.blob_name)
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period."""
@@ -333,6 +339,12 @@ def _service(url: str, options: dict[str, Any]) -> BlobServiceClient:
 def _checked_by(digest: hashlib._Hash) -> dict[str, str]:
     """The header with the MD5 that Azure checks. The SDK's own option (`validate_content`) would hash the body again."""
     return {"Content-MD5": base64.b64encode(digest.digest()).decode()}
+
+
+def _lock_of(blob: BlobProperties) -> datetime | None:
+    """The end of the lock of one version."""
+    end: datetime | None = blob.immutability_policy.expiry_time
+    return LEGAL_HOLD if blob.has_legal_hold else end
 
 
 def _of_blocks(ids: list[str]) -> str:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from azure.storage.blob import BlobServiceClient
 
 from archive.archive import Archive, ArchiveConflict
-from archive.stores.store import MIB, RestoreWish, Store, StoreError, StoreRefused, open_store
+from archive.source import Source
+from archive.stores.store import LEGAL_HOLD, MIB, RestoreWish, Store, StoreError, StoreRefused, open_store
 from lab import stores
 from lab.stores import AZURE_ACCOUNT, AZURE_KEY, BUCKET, Emulator, behind, environ
 from tests.contract.test_stores import chunks_of, data_of, overwrite
 
 pytestmark = pytest.mark.usefixtures("quick_azure")
 
+_UNTIL = (
+    "<ImmutabilityPolicyUntilDate>Thu, 27 Nov 2031 10:00:00 GMT</ImmutabilityPolicyUntilDate>"
+    "<ImmutabilityPolicyMode>unlocked</ImmutabilityPolicyMode>"
+)
 DATA = data_of(10 * MIB)  # two blocks to the byte, so that their source ends right before they are committed
 
 
@@ -85,17 +91,25 @@ def test_an_object_that_changes_during_a_read_is_reported(azure: Emulator) -> No
 
 
 @contextmanager
-def conflicting(code: str, shown: dict[str, str]) -> Iterator[tuple[Store, list[str]]]:
-    """A server that shows one blob, with these headers, and refuses each change of it with 409 and a code of
-    blob-service-error-codes. Gives its store, and the method of each change that was asked for."""
+def conflicting(code: str, shown: dict[str, str], listed: str = "") -> Iterator[tuple[Store, list[str]]]:
+    """A server that shows one blob, with these headers, lists what `listed` has as List Blobs does, and refuses each change with
+    409 and a code of blob-service-error-codes. Gives its store, and the method of each change that was asked for."""
     asked: list[str] = []
 
     class Conflicting(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self._answer(200, shown)
 
+        def do_GET(self) -> None:
+            assert "include=versions" in self.path and "immutabilitypolicy" in self.path and "legalhold" in self.path
+            body = f"<?xml version='1.0'?><EnumerationResults><Blobs>{listed}</Blobs><NextMarker/></EnumerationResults>"
+            self._answer(200, {"Content-Type": "application/xml", "Content-Length": str(len(body))})
+            self.wfile.write(body.encode())
+
         def do_DELETE(self) -> None:
-            asked.append(self.command)
+            lock = [f" {value}" for name, value in self.headers.items() if "immutability" in name.lower()]
+            asked.append("".join([self.command, *lock]))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self._answer(409, {"x-ms-error-code": code})
 
         do_PUT = do_DELETE
@@ -137,3 +151,47 @@ def test_a_restore_that_somebody_else_asked_for_meanwhile_is_asked_for() -> None
     with conflicting("BlobBeingRehydrated", {"x-ms-access-tier": "Archive", "ETag": '"1"'}) as (store, asked):
         store.restore("recordings/a", RestoreWish())
         assert asked == ["PUT"]
+
+
+def version(name: str, properties: str, *, is_current: bool = False) -> str:
+    """A blob as List Blobs shows it (learn.microsoft.com/rest/api/storageservices/list-blobs, response body)."""
+    current = "<IsCurrentVersion>true</IsCurrentVersion>" if is_current else ""
+    about = "<Content-Length>1</Content-Length><BlobType>BlockBlob</BlobType>"
+    return (
+        f"<Blob><Name>{name}</Name><VersionId>2026-11-27T10:00:0{int(is_current)}.0000000Z</VersionId>{current}"
+        f"<Properties>{about}{properties}</Properties></Blob>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("earlier", "locked_until"),
+    [
+        ("", None),
+        (_UNTIL, datetime(2031, 11, 27, 10, tzinfo=UTC)),
+        ("<LegalHold>true</LegalHold>", LEGAL_HOLD),
+    ],
+)
+def test_the_lock_of_an_earlier_version_counts(earlier: str, locked_until: datetime | None) -> None:
+    """Disposal deletes every version, so it must not begin while one of them is locked. Azurite has neither."""
+    listed = version("a", earlier) + version("a", "", is_current=True) + version("ab", "<LegalHold>true</LegalHold>")
+    with conflicting("", {"x-ms-version-id": "2026-11-27T10:00:01.0000000Z"}, listed) as (store, _):
+        assert store.locked_until("a") == locked_until
+
+
+def test_the_lock_of_a_blob_without_versions_is_the_one_in_its_headers() -> None:
+    """Source: learn.microsoft.com/rest/api/storageservices/get-blob-properties, response headers."""
+    until = {"x-ms-immutability-policy-until-date": "Thu, 27 Nov 2031 10:00:00 GMT"}
+    for headers, locked_until in (
+        (until, datetime(2031, 11, 27, 10, tzinfo=UTC)),
+        ({"x-ms-legal-hold": "true"}, LEGAL_HOLD),
+    ):
+        with conflicting("", headers) as (store, _):
+            assert store.locked_until("a") == locked_until
+
+
+def test_the_lock_of_an_object_is_in_the_request_that_writes_it() -> None:
+    """Source: learn.microsoft.com/rest/api/storageservices/put-blob, request headers. Azurite ignores them."""
+    until = datetime(2031, 11, 27, 10, tzinfo=UTC)
+    with conflicting("PendingCopyOperation", {}) as (store, asked), pytest.raises(StoreError):
+        store.put("a", Source(b"x", (), until), "audio/wav", {})
+    assert asked[0] == "PUT Thu, 27 Nov 2031 10:00:00 GMT unlocked"

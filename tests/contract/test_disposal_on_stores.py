@@ -84,6 +84,25 @@ async def test_what_is_past_its_term_goes_from_every_store(
     assert (code, verified["problems"], verified["disposed_recordings"]) == (0, [], 4)
 
 
+@pytest.mark.parametrize("emulator", ["gcs"], indirect=True)
+async def test_on_google_a_lock_that_is_longer_than_the_rule_keeps_a_recording(
+    emulator: Emulator, small: SmallArchive, dispose: Callable[..., Runtime]
+) -> None:
+    """By what the store shows: fake-gcs-server enforces no lock, so a recording that stays is Callvault's doing."""
+    store = emulator.open("disposal-locked")
+    locked = small.folder(11, "11-one") + AUDIO
+    data = (small.root / locked).read_bytes()
+    store.put(locked, Source(data, (), utc_now() + timedelta(days=2)), "audio/wav", {})
+    (small.root / locked).unlink()
+    upload(small, store)
+    report = await Disposer(dispose(f"{emulator.url}/disposal-locked", emulator.environment)).run()
+    assert {one.recording_id: one.kind for one in report.left if one.kind != "original"} == {"11-one": "locked"}
+    assert {one.recording_id for one in report.gone} == {"9-one", "7-one", "5-one"}
+    assert store.stat(locked) is not None and not any(
+        "disposed" in key.key for key in store.list(small.folder(11, "11-one"))
+    )
+
+
 @contextmanager
 def locked_bucket(emulator: Emulator, name: str) -> Iterator[Any]:
     """A bucket of S3 with versions and Object Lock; gives the client."""

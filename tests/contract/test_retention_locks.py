@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,13 @@ from archive.archive import Archive
 from archive.records import TranscriptionRecord
 from archive.source import Source
 from archive.stores.store import StoreRefused, open_store
+from cli.check import Wrong
+from cli.check_locks import check_locks
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
-from lab.stores import Emulator, environ, gcs, make_archive, s3_strict
+from lab.stores import Emulator, azure, environ, gcs, make_archive, s3_strict
 from lab.worker import archive as archive_all
-from lab.worker import runtime_of
+from lab.worker import runtime_of, settings_of
 from sandbox.world import Recording
 from text.periods import parse_period
 from text.times import parse_instant, utc_now
@@ -79,6 +84,38 @@ def test_google_takes_and_shows_the_lock_of_an_object(tmp_path: Path) -> None:
         store = running.open("a")
         assert store.put("locked", Source(b"x", (), until), "text/plain", {}).stored.locked_until == until
         assert store.put("free", Source(b"x"), "text/plain", {}).stored.locked_until is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            "s3-locked",
+            r"^the store shows the lock of an object \(governance\), and refused its deletion\. Not checked: earlier",
+        ),
+        ("s3", "an object with a lock was refused: .*ObjectLock|written with a lock, and the store shows none"),
+        ("gcs", "^the store shows the lock of an object, and still deleted it$"),
+        ("azure", "^an object was written with a lock, and the store shows none: nothing is locked$"),
+    ],
+)
+async def test_the_doctor_tries_a_lock_and_says_what_the_store_does_with_it(
+    kind: str, said: str, s3: Emulator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """fake-gcs-server keeps locks and does not enforce them; Azurite forgets them. Only S3's emulator enforces them."""
+    servers: dict[str, Callable[[], AbstractContextManager[Emulator]]] = {"gcs": partial(gcs, tmp_path), "azure": azure}
+    with servers.get(kind, lambda: nullcontext(s3))() as running:
+        url = f"s3://{BUCKET}/doctor" if kind == "s3-locked" else f"{running.url}/doctor"
+        own = environment | running.environment | {"CALLVAULT_ARCHIVE_URL": url}
+        with environ(own):
+            make_archive(open_store(url))
+            assert (await check_locks(settings_of(own), None)).startswith("not asked for")
+            for setting in ({"CALLVAULT_LOCK_BY_RULES": "true"}, {"CALLVAULT_RETENTION": "2d"}):
+                try:
+                    found = await check_locks(settings_of(own | setting), None)
+                except Wrong as wrong:
+                    found = str(wrong)
+                    assert "see docs/stores.md" in wrong.advice
+                assert re.search(said, found), found
 
 
 async def test_each_object_is_locked_until_its_rule_ends_as_it_is_written(
