@@ -14,14 +14,13 @@ import typer
 
 from cli.console import confirmed, open_console, print_json
 from cli.interrupt import Interrupted
-from cli.options import Json, Yes, settings_of
+from cli.options import Json, WhyRead, Yes, settings_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 
 if TYPE_CHECKING:
     from telnyx_api.client import TelnyxClient
-    from workers.connections.document import Document
     from workers.connections.plan import Change
 
 command = group("Manage the account's configuration as code.")
@@ -94,6 +93,7 @@ def apply_plan(
     file: File,
     prune: Prune = False,
     yes: Yes = False,
+    why: WhyRead = None,
     json: Json = False,
 ) -> int:
     """Change the account to match the file.
@@ -104,17 +104,25 @@ def apply_plan(
 
     Example: callvault connections apply telnyx.toml
     """
+    from cli.accessed import assert_reason
     from workers.connections.document import load
 
     document = load(file)
-    return int(_on_telnyx(lambda client: _apply(client, document, prune, yes, json)))
+    assert_reason(settings_of(), "apply", why)
+
+    async def work(client: TelnyxClient) -> int:
+        from workers.connections.plan import plan
+
+        changes = await plan(client, document, prune=prune, set_unreturned=True)
+        return await _apply(client, changes, why, yes, json)
+
+    return int(_on_telnyx(work))
 
 
-async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: bool, as_json: bool) -> int:
+async def _apply(client: TelnyxClient, changes: list[Change], why: str | None, yes: bool, as_json: bool) -> int:
     from telnyx_api.errors import TelnyxError
-    from workers.connections.plan import apply, plan
+    from workers.connections.plan import apply
 
-    changes = await plan(client, document, prune=prune, set_unreturned=True)
     if as_json and changes and not yes:
         raise UsedWrongly(f"--yes: missing; --json asks nobody, and {many(len(changes), 'change')} would be made")
     if not as_json:
@@ -124,7 +132,7 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
         return 1
     done, failure = 0, None
     try:
-        async with _logged(changes):
+        async with _logged(changes, why):
             async for change in apply(client, changes):
                 done += 1
                 if not as_json:
@@ -147,7 +155,7 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
 
 
 @asynccontextmanager
-async def _logged(changes: Sequence[Change]) -> AsyncIterator[None]:
+async def _logged(changes: Sequence[Change], why: str | None) -> AsyncIterator[None]:
     """Write the changes into the access log before the block makes them."""
     from cli.accessed import logged_at_telnyx
 
@@ -157,7 +165,7 @@ async def _logged(changes: Sequence[Change]) -> AsyncIterator[None]:
     named = [f"{change.action} {change.family}.{change.key}" for change in changes]
     more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
     about = f"connections {', '.join(named[:_MOST_NAMED])}{more}"
-    async with logged_at_telnyx(settings_of(), "apply", about=about):
+    async with logged_at_telnyx(settings_of(), "apply", about=about, why=why):
         yield
 
 

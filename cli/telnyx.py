@@ -84,7 +84,7 @@ def _command(row: Operation[Any]) -> Callable[..., None]:
         for name in ("page_number", "page_size"):
             if given.get(name) is not None:
                 arguments[name] = given[name]
-        asyncio.run(_run(row, arguments, given.get("limit")))
+        asyncio.run(_run(row, arguments, given.get("limit"), given.get("why")))
 
     parameters = [_parameter(name, str, typer.Argument(show_default=False)) for name in row.path_parameters]
     for name in row.body_parameters:
@@ -105,6 +105,11 @@ def _command(row: Operation[Any]) -> Callable[..., None]:
         parameters.append(_parameter("page_number", int | None, first, None))
         size = typer.Option(metavar="N", help="Items per page; all pages are fetched.", min=1, max=250)
         parameters.append(_parameter("page_size", int | None, size, None))
+    if _is_logged(row):
+        reason = typer.Option(
+            "--why", metavar="TEXT", help="Reason for the access log; CALLVAULT_ASK_WHY may require one."
+        )
+        parameters.append(_parameter("why", str | None, reason, None))
     made: Any = command  # a function's type does not allow to set its signature
     made.__signature__ = inspect.Signature(parameters)
     made.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -169,21 +174,29 @@ def _filter(pairs: list[str]) -> dict[str, Any]:
     return found
 
 
-async def _run(row: Operation[Any], arguments: dict[str, Any], limit: int | None) -> None:
-    from cli.accessed import logged_at_telnyx
+def _is_logged(row: Operation[Any]) -> bool:
+    """Whether an operation writes a line: all but a look at the account's configuration."""
+    return row.method != "GET" or row.family in _SHOWS_RECORDINGS
+
+
+async def _run(row: Operation[Any], arguments: dict[str, Any], limit: int | None, why: str | None) -> None:
+    from cli.accessed import assert_reason, logged_at_telnyx
     from telnyx_api.account import Account
     from telnyx_api.client import TelnyxClient
 
     settings = settings_of()
+    if _is_logged(row):
+        assert_reason(settings, "telnyx", why)
     account = Account.from_settings(settings)
     try:
         async with AsyncExitStack() as stack:
-            if row.method != "GET" or row.family in _SHOWS_RECORDINGS:
+            if _is_logged(row):
                 names = [str(arguments[name]) for name in row.path_parameters]
                 ids = [*arguments.get("ids", ()), *(names if row.path_parameters == ("recording_id",) else ())]
                 about = " ".join([row.family, command_name(row), *names])
                 must = row.method != "GET" and row.family in _SHOWS_RECORDINGS
-                await stack.enter_async_context(logged_at_telnyx(settings, "telnyx", ids, about=about, must=must))
+                line = logged_at_telnyx(settings, "telnyx", ids, about=about, why=why, must=must)
+                await stack.enter_async_context(line)
             client = await stack.enter_async_context(TelnyxClient(account))
             if row.is_paged:
                 printed = 0

@@ -24,6 +24,10 @@ ACTS: dict[str, Act] = {
     "listen": Act("listen to a recording", frozenset({"play", "address"})),
     "download": Act("take a copy of the audio", frozenset({"download", "get", "link"})),
     "export": Act("export recordings or a list of them", frozenset({"export"})),
+    "telnyx": Act(
+        "see recordings at Telnyx or change something there, by `callvault telnyx` or `connections apply`",
+        frozenset({"telnyx", "apply"}),
+    ),
     "inventory": Act("take or share the inventory of a day", frozenset({"inventory", "share"})),
 }
 

@@ -14,6 +14,7 @@ import pytest
 
 from lab.processes import receiver as _receiver
 from lab.processes import run_callvault
+from lab.servers import RunningSandbox
 from tests.audio.build import pcm, wav
 from tests.seals.small import SmallArchive, ago
 from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment, in_redis, signed_in
@@ -187,6 +188,33 @@ def test_commands_need_the_option_and_the_line_has_the_reason(
     assert [row.get("what") for row in rows] == ["get", None, "export", "export"], (
         "as CALLVAULT_UNUSUAL_RECORDINGS counts"
     )
+
+
+def test_what_a_command_does_at_telnyx_needs_a_reason_too(
+    redis_url: str, redis: Any, small: SmallArchive, sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    settings = sandbox.environment | environment(redis_url, small, CALLVAULT_ASK_WHY="telnyx")
+    recording_id = sandbox.world.add_recording(seconds=0.25).data["id"]
+    document = tmp_path / "telnyx.toml"
+    document.write_text("")
+    assert run_callvault(["deletions", "holds"], settings).returncode == 0, "Redis now belongs to the archive"
+    for command in (
+        ["telnyx", "recordings", "retrieve", recording_id],
+        ["telnyx", "recordings", "delete", recording_id],
+        ["connections", "apply", str(document)],
+    ):
+        refused = run_callvault(command, settings)
+        assert (refused.returncode, refused.stdout) == (2, ""), refused.stderr
+        assert refused.stderr.startswith(
+            "callvault: --why: missing; CALLVAULT_ASK_WHY wants a reason to see recordings at"
+        )
+        done = run_callvault([*command, "--why", "case 17"], settings)
+        assert done.returncode == 0, done.stderr
+    assert [(row["what"], row["why"]) for row in in_redis(redis)] == [("telnyx", "case 17")] * 2, (
+        "nothing to apply: no line"
+    )
+    shows_none = run_callvault(["telnyx", "uploads", "list", "--help"], settings)
+    assert "--why" not in shows_none.stdout, "a look at the configuration writes no line"
 
 
 def test_a_word_that_is_not_known_stops_the_start() -> None:
