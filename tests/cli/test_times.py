@@ -12,6 +12,7 @@ import pytest
 
 from archive import layout
 from lab.processes import run_callvault
+from lab.servers import RunningSandbox
 from tests.seals.small import SmallArchive, ago
 from text.times import format_column, format_moment, parse_span, utc_now
 
@@ -103,13 +104,13 @@ RAW = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
 
 
 def test_no_command_about_retention_prints_a_raw_time_to_a_person(
-    here: dict[str, str], redis_url: str, tmp_path: Path
+    here: dict[str, str], redis_url: str, sandbox: RunningSandbox, tmp_path: Path
 ) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text(
         'zone = "Europe/Berlin"\n[default]\nkeep = "5 years"\n[rules.short]\nconnections = ["1"]\nkeep = "1 day"\n'
     )
-    own = here | {"REDIS_URL": redis_url, "TELNYX_API_KEY": "KEY"}
+    own = sandbox.environment | here | {"REDIS_URL": redis_url}
     assert run_callvault(["deletions", "hold", "11-one", "--why", "case 17"], own).returncode in (0, 1)
     said = []
     for words in (
