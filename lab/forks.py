@@ -48,7 +48,7 @@ def die_with_parent() -> None:
 class Wanted(msgspec.Struct, frozen=True):
     """A request for a process."""
 
-    arguments: list[str]
+    commands: list[list[str]]
     environment: dict[str, str]
     cwd: str
 
@@ -110,20 +110,24 @@ class Forks:
 
     def start(
         self,
-        arguments: list[str],
+        commands: list[list[str]],
         environment: dict[str, str],
         cwd: str,
         stdin: IO[bytes],
         stdout: IO[bytes],
         stderr: IO[bytes],
     ) -> Forked:
-        """Start `callvault …` with exactly this environment, in a session of its own."""
+        """Start `callvault …` with exactly this environment, in a session of its own.
+
+        Of several commands, each begins when the one before has ended. Both streams then have, after what each has
+        written, its exit status between two null characters.
+        """
         streams = (stdin, stdout, stderr)
         with self._beginning:
             requests = self._requests = self._requests or self._begin()
         ours, theirs = socket.socketpair()
         with theirs:
-            wanted = msgspec.json.encode(Wanted(arguments, environment, cwd))
+            wanted = msgspec.json.encode(Wanted(commands, environment, cwd))
             socket.send_fds(requests, [wanted], [*(stream.fileno() for stream in streams), theirs.fileno()])
         return Forked(ours)
 
@@ -171,8 +175,11 @@ def _compile_templates() -> None:
         TEMPLATES.get_template(name)
 
 
-def _serve() -> None:
-    """Fork once for each request on standard input, and report ids and exit statuses; returns in each forked process."""
+def _serve() -> list[list[str]]:
+    """Fork once for each request on standard input, and report ids and exit statuses.
+
+    Returns in each forked process, with the arguments of its commands.
+    """
     requests = socket.socket(fileno=0)
     running: dict[int, tuple[int, int]] = {}  # by the descriptor of a process: its id, and where its launcher listens
     while True:
@@ -194,8 +201,9 @@ def _serve() -> None:
             for descriptor, (_, report) in running.items():
                 os.close(descriptor)
                 os.close(report)
-            _become(msgspec.json.decode(wanted, type=Wanted), received)
-            return
+            request = msgspec.json.decode(wanted, type=Wanted)
+            _become(request, received)
+            return request.commands
         *streams, report = received
         for descriptor in streams:
             os.close(descriptor)
@@ -209,7 +217,7 @@ def _tell(report: int, number: int) -> None:
 
 
 def _become(wanted: Wanted, received: list[int]) -> None:
-    """Take on the streams, environment, folder and arguments of the request."""
+    """Take on the streams, environment and folder of the request."""
     die_with_parent()
     os.setsid()
     for number, descriptor in enumerate(received[:3]):
@@ -220,24 +228,43 @@ def _become(wanted: Wanted, received: list[int]) -> None:
     os.environ.update(wanted.environment)
     time.tzset()
     os.chdir(wanted.cwd)
-    sys.argv = ["callvault", *wanted.arguments]
 
 
-def _run() -> NoReturn:
-    """Run the command, and end as an interpreter does, but for one step.
+def _status_of(arguments: list[str]) -> int:
+    """Run a command; returns its exit status."""
+    from cli.main import main
+
+    sys.argv = ["callvault", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        return end.code or 0
+    return 0
+
+
+def _run_each(commands: list[list[str]]) -> int:
+    """Run several commands in this process; returns the exit status of the last one."""
+    vars(import_module("cli.main"))["leave_soon"] = lambda status: (
+        None
+    )  # it ends a process that goes on after its command
+    status = 0
+    for arguments in commands:
+        status = _status_of(arguments)
+        for stream in (sys.stdout, sys.stderr):
+            stream.write(f"\0{status}\0")
+            stream.flush()
+    return status
+
+
+def _run(commands: list[list[str]]) -> NoReturn:
+    """Run the commands, and end as an interpreter does, but for one step.
 
     An interpreter also destroys every module. Here that would first copy the memory that all forks share, which costs
     seven times as much as most commands.
     """
-    from cli.main import main
-
-    try:
-        main()
-        status = 0
-    except SystemExit as end:
-        if not isinstance(end.code, int | None):
-            raise
-        status = end.code or 0
+    status = _status_of(*commands) if len(commands) == 1 else _run_each(commands)
     # Waits for threads, and first ends those of executors; `multiprocessing` does the same after a fork. Joining them by the
     # public names would wait for ever for an executor that nobody has shut down. Typeshed leaves the name out.
     threading._shutdown()  # type: ignore[attr-defined]
@@ -249,5 +276,4 @@ def _run() -> NoReturn:
 
 if __name__ == "__main__":
     _import_all_modules()
-    _serve()
-    _run()
+    _run(_serve())

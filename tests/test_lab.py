@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.processes import CLEAN, ROOT, Process, wait_for
+from lab.processes import CLEAN, ROOT, Process, run_callvault, run_each, wait_for
 
 _LAUNCHER = """
 import json, os, signal
@@ -30,6 +30,14 @@ def test_a_process_past_its_limit_is_killed(command: list[str]) -> None:
     with Process(command, limit_seconds=0.5) as process:
         wait_for(lambda: process.has_ended, 20, "the end of the process")
         assert process.stop() == -signal.SIGKILL
+
+
+def test_commands_of_one_process_answer_as_each_would_in_its_own(tmp_path: Path) -> None:
+    commands = [["find", "--since", "soon"], ["--version"], ["status", "x"], ["config", "--json"], ["none-such"]]
+    environment = {"CALLVAULT_DATA": str(tmp_path)}
+    alone = [run_callvault(command, environment) for command in commands]
+    assert [vars(one) for one in run_each(commands, environment)] == [vars(one) for one in alone]
+    assert [one.returncode for one in alone] == [2, 0, 2, 0, 2]
 
 
 def test_a_killed_launcher_leaves_no_process_behind() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.processes import run_callvault
+from lab.processes import run_callvault, run_each
 from tests.cli.test_results import commands
 
 ALL = dict(commands())
@@ -93,7 +93,7 @@ def here(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("command", sorted(ALL))
 def test_every_option_refuses_what_it_cannot_take_by_its_name(command: str, here: dict[str, str]) -> None:
-    wrong: list[str] = []
+    asked: list[tuple[str, str, list[str]]] = []
     for parameter in ALL[command].params:
         if parameter.param_type_name != "option" or parameter.is_flag or parameter.name in ("help", "why", "reason"):
             continue
@@ -102,11 +102,13 @@ def test_every_option_refuses_what_it_cannot_take_by_its_name(command: str, here
         if name in needed:
             at = needed.index(name)
             del needed[at : at + 2]
-        for value in wrong_values(command, parameter):
-            done = run_callvault([*command.split(), *needed, name, value], here)
-            is_good = done.returncode == 2 and done.stderr.startswith(f"callvault: {name}: ") and not done.stdout
-            if not is_good or done.stderr.count("\n") != 1:
-                wrong.append(f"{name} {value!r}: {done.returncode} {done.stderr}{done.stdout}")
+        words = [*command.split(), *needed, name]
+        asked += [(name, value, [*words, value]) for value in wrong_values(command, parameter)]
+    wrong: list[str] = []
+    for (name, value, _), done in zip(asked, run_each([words for *_, words in asked], here), strict=True):
+        is_good = done.returncode == 2 and done.stderr.startswith(f"callvault: {name}: ") and not done.stdout
+        if not is_good or done.stderr.count("\n") != 1:
+            wrong.append(f"{name} {value!r}: {done.returncode} {done.stderr}{done.stdout}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -140,8 +142,7 @@ def test_an_empty_argument_is_refused_by_its_name(command: str, here: dict[str, 
     ],
 )
 def test_a_reason_and_an_option_of_telnyx_refuse_an_empty_value(command: str, name: str, here: dict[str, str]) -> None:
-    for value in ("", " "):
-        done = run_callvault([*command.split(), value], here)
+    for done in run_each([[*command.split(), value] for value in ("", " ")], here):
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert done.stderr.startswith(f"callvault: {name}: ") and done.stderr.count("\n") == 1, done.stderr
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from archive import layout
-from lab.processes import run_callvault
+from lab.processes import run_callvault, run_each
 from lab.servers import RunningSandbox
 from tests.seals.small import SmallArchive, ago
 from text.times import format_column, format_moment, parse_span, utc_now
@@ -188,9 +188,9 @@ def test_a_time_that_cannot_be_is_refused_by_every_command_that_takes_one(comman
     cases += (
         [("--since", far)] if command not in ("find", "access-log") else []
     )  # a search finds nothing, and does not say that all is well
-    for option, text in cases:
-        needed = ["--since", "7d"] if command == "backfill" and option == "--until" else []
-        done = run_callvault([*command.split(), *needed, option, text], here)
+    needed = {"--until": ["--since", "7d"] if command == "backfill" else []}
+    asked = [[*command.split(), *needed.get(option, []), option, text] for option, text in cases]
+    for (option, text), done in zip(cases, run_each(asked, here), strict=True):
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert done.stderr.startswith(f"callvault: {option}: ") and done.stderr.count("\n") == 1, done.stderr
         assert text != "soon" or "such as 2026-11-25" in done.stderr
