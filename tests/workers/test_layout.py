@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from urllib.parse import unquote
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archive import kinds, layout
@@ -15,6 +15,7 @@ from archive import kinds, layout
 DAY = date(2026, 1, 2)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=400))
 def test_any_name_becomes_one_harmless_segment(name: str) -> None:
     encoded = layout.encode_name(name)
@@ -27,6 +28,7 @@ def test_any_name_becomes_one_harmless_segment(name: str) -> None:
         assert unquote(encoded) == name
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_two_names_never_become_one_key(a: str, b: str) -> None:
     assert (a == b) == (layout.encode_name(a) == layout.encode_name(b)) or {a, b} == {"", "\0"}
@@ -61,6 +63,7 @@ def test_the_document_of_the_format_has_every_kind_of_object() -> None:
         assert any(f"`{folder}{slash}" in row and f"{name}`" in row for row in rows), kind.key
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from(kinds.KINDS))
 def test_the_kind_of_an_object_is_read_from_its_key(kind: kinds.Kind) -> None:
     values = {"YYYY": "2026", "MM": "01", "DD": "02", "wav|mp3": "wav", "sequence": "0000000001", "number": "00000001"}
