@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archive import kinds, layout
+from archive.archive import Archive
 from archive.decisions import Decisions, decisions_about, findings_of, read_decisions
 from archive.folder import Folder, read_folder
 from archive.proof import Damaged, Missing
@@ -29,6 +30,8 @@ from workers.recordings.requests import RecordingRequest, TranscriptionRequest, 
 from workers.runtime import Runtime
 
 log = get_logger()
+
+_SETTLED = (kinds.ERASURE, kinds.DISPOSAL, kinds.RECEIPT)
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,10 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
         Damaged, UnreadableRecord: the archive is not whole.
         DownloadFailed: its audio cannot be checked now.
     """
-    there = await runtime.in_thread(read_folder, runtime.archive.store, folder)
-    if there.has(kinds.ERASURE, kinds.DISPOSAL, kinds.RECEIPT):
+    there, record = await runtime.in_thread(_in_the_archive, runtime.archive, folder)
+    if there.has(*_SETTLED):
         await runtime.schedule.done(folder)
         return None
-    record = await runtime.in_thread(runtime.archive.commit_record, folder)
     if record is None:
         raise Damaged(layout.commit_key(folder), "gone from the archive")
     recording_id = str(record.recording["id"])
@@ -112,10 +114,16 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     return Proven(folder, recording_id, record, decisions, findings, objects, transcriptions, seen_at)
 
 
+def _in_the_archive(archive: Archive, folder: str) -> tuple[Folder, CommitRecord | None]:
+    """The objects of a recording, and its commit record unless its original is settled; blocks."""
+    there = read_folder(archive.store, folder)
+    return there, None if there.has(*_SETTLED) else archive.commit_record(folder)
+
+
 async def _decisions(runtime: Runtime, there: Folder, recording_id: str, findings: Sequence[str]) -> Decisions:
     """The decisions in a recording's folder; if there are any, or findings need one, all that are about it."""
     beside = [key for key in there.objects if layout.decided_about(key) is not None]
-    decisions = await runtime.in_thread(read_decisions, runtime.archive, beside)
+    decisions = await runtime.in_thread(read_decisions, runtime.archive, beside) if beside else {}
     if not findings and not decisions:
         return decisions  # `ask_anew` reads those under its id
     return {**decisions, **await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)}
