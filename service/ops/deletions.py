@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from archive.stores.store import StoreError
 from service.ops.bulk import change_each
 from service.ops.may import HEAR
 from service.ops.originals import MOST, Known, Original, as_table, in_state, read_wanted, scheduled
+from service.ops.originals_after import next_after, read_after
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of
 from service.ops.view import View, view_of
@@ -54,8 +55,9 @@ class Deletions(msgspec.Struct, frozen=True):
         due: number of originals on the schedule, also of those that something keeps; `first`: the next 100.
         holds: the current holds, at most 100; None: the archive does not answer.
         held: recordings on hold, at most 100; kept: originals kept because of findings in their audio, at most 100.
-        originals: all of these in one table, each once.
+        originals: all of these in one table, each once. One that is on the schedule and on hold or kept may come on two pages.
         is_cut: whether there are more than the table has.
+        after: pass it to get the next of `first`, `held` and `kept`; None at the end.
         note: a warning about the table, such as that the catalogue is still being read, or that it looked at the latest calls.
         workers: the workers that live, with the settings of each; None for a role with a scope.
     """
@@ -72,6 +74,7 @@ class Deletions(msgspec.Struct, frozen=True):
     kept: list[Hit]
     originals: list[Original]
     is_cut: bool
+    after: str | None
     note: str | None
     workers: list[Running] | None
 
@@ -81,18 +84,22 @@ async def look(ops: Ops, request: Request) -> Deletions:
 
     Raises:
         BadQuery: a filter is not valid.
+        UserError: `after` is no value of a previous page.
         redis.exceptions.RedisError: Redis is away.
     """
     wanted, view = read_wanted(request.query_params), view_of(request)
-    entries, due, why_few = await scheduled(ops, view, wanted)
+    after = read_after(request.query_params.get("after"))
+    entries, due, why_few = await scheduled(ops, view, wanted, after)
+    entries, is_more = entries[:MOST], len(entries) > MOST
     folders = [entry.folder for entry in entries]
     kept_by, pause, duties, holds = await asyncio.gather(  # an archive that is away is waited for once
         _kept(ops, folders), _pause(ops), _duties(ops), _holds(ops, view)
     )
     sealed_first = None if duties is None else duties.sealed_first
     reader = View(ops, request.state.person.reach(HEAR))
-    held = await in_state(view, "held", wanted, reader)
-    kept = await in_state(view, "kept", wanted, reader)
+    held, kept = [await in_state(view, state, wanted, reader, after) for state in ("held", "kept")]
+    next_page = next_after((entries[-1] if entries else None, is_more), _last_of(held), _last_of(kept))
+    held, kept = held[:MOST], kept[:MOST]
     calls = await view.of_ids([recording_id_of(folder) for folder in folders])
     return Deletions(
         mode="unknown" if duties is None else duties.delete_originals,
@@ -109,10 +116,16 @@ async def look(ops: Ops, request: Request) -> Deletions:
         held=held,
         kept=kept,
         originals=as_table(wanted, entries, calls, [*held, *kept], Known(kept_by, holds or [], sealed_first)),
-        is_cut=MOST in (len(held), len(kept)) or (len(entries) == MOST < due),
+        is_cut=next_page is not None,
+        after=next_page,
         note=" ".join(filter(None, (await ops.catalogue.note(), why_few))) or None,
         workers=[one for one in await read_running(ops.redis) if one.kind == "worker"] if view.is_whole else None,
     )
+
+
+def _last_of(hits: Sequence[Hit]) -> tuple[str, bool]:
+    """The place of the last hit of a page, and whether there are more."""
+    return (hits[:MOST][-1].place if hits else ""), len(hits) > MOST
 
 
 async def _pause(ops: Ops) -> Hold | None:

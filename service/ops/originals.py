@@ -12,6 +12,7 @@ from starlette.datastructures import QueryParams
 
 from archive.layout import recording_folder, recording_id_of
 from config.values import is_id
+from service.ops.originals_after import After
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of
 from service.ops.view import View
@@ -113,33 +114,49 @@ def read_wanted(params: QueryParams) -> Wanted:
     return Wanted(state, given.get("connection"), day)
 
 
-async def scheduled(ops: Ops, view: View, wanted: Wanted) -> tuple[list[DueDeletion], int, str | None]:
-    """The originals on the deletion schedule, soonest first, 100 at most; how many there are; and why some may be missing.
+async def scheduled(ops: Ops, view: View, wanted: Wanted, after: After) -> tuple[list[DueDeletion], int, str | None]:
+    """The originals on the deletion schedule, soonest first, 101 at most; how many there are; and why some may be missing.
 
-    Of a connection, a day or a scope, those among its latest 1,000 calls.
+    The last of 101 only shows that there are more. Of a connection, a day or a scope, those among its latest 1,000 calls.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
+    last = after.of_schedule
     if view.is_whole and wanted.connection is None and wanted.day is None:
-        return await ops.runtime.schedule.entries(MOST), await ops.runtime.schedule.count(), None
+        schedule = ops.runtime.schedule
+        entries = await (schedule.entries(MOST + 1) if last is None else schedule.entries_after(last, MOST + 1))
+        return [] if after.has_ended("schedule") else entries, await schedule.count(), None
     calls = await view.search(wanted.query, _MOST_LOOKED_AT)
     times = await ops.runtime.schedule.times([_folder(hit) for hit in calls])
-    found = sorted((DueDeletion(folder, at) for folder, at in times.items()), key=lambda one: one.due_at)
+    found = sorted((DueDeletion(folder, at) for folder, at in times.items()), key=_in_order)
+    count = await ops.runtime.schedule.count() if view.is_whole else len(found)
     why_few = None if len(calls) < _MOST_LOOKED_AT else _LOOKED_AT
-    return found[:MOST], await ops.runtime.schedule.count() if view.is_whole else len(found), why_few
+    left = [one for one in found if last is None or _in_order(one) > _in_order(last)]
+    return [] if after.has_ended("schedule") else left[: MOST + 1], count, why_few
 
 
-async def in_state(view: View, state: str, wanted: Wanted, reader: View) -> list[Hit]:
-    """The latest recordings in a state of a search, 100 at most.
+def _in_order(one: DueDeletion) -> tuple[float, bytes]:
+    return one.due_at, one.folder.encode()  # as Redis orders members
+
+
+async def in_state(view: View, state: Literal["held", "kept"], wanted: Wanted, reader: View, after: After) -> list[Hit]:
+    """The latest recordings in a state of a search, 101 at most; the last of 101 only shows that there are more.
 
     Args:
         view: what the person sees.
         state: of a search.
         wanted: which to show.
         reader: what the person may read; the words spoken in others are left out.
+        after: where the page begins.
+
+    Raises:
+        UserError: `after` is no value of a previous page.
     """
-    found = await view.search(msgspec.structs.replace(wanted.query, state=state), MOST)
+    if after.has_ended(state):
+        return []
+    place = getattr(after, state) or None
+    found = await view.search(msgspec.structs.replace(wanted.query, state=state), MOST + 1, place)
     readable = await reader.of_ids([hit.row.recording_id for hit in found])
     return [
         hit if hit.row.recording_id in readable else msgspec.structs.replace(hit, opening=None, words=None)

@@ -144,7 +144,7 @@ PAGES = (
         deletions.Deletions,
         WATCH,
         True,
-        tuple(originals.FILTERS.items()),
+        (*originals.FILTERS.items(), ("after", "the `after` of the previous page")),
         shows_refusals=True,
         log=accesses.deletions,
         needs=("redis-away",),

@@ -57,11 +57,45 @@ def test_an_original_that_waits_for_its_seal_is_not_shown_as_due_by_its_time_alo
         assert "3 originals are on the deletion schedule</span>" in page
 
 
-def _hold_elsewhere(small: SmallArchive, recording_id: str) -> None:
+def test_pages_of_the_api_have_every_original_also_if_some_go_meanwhile(
+    redis_url: str, redis: Any, tmp_path: Path
+) -> None:
+    small = SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID})
+    held = {f"4-held-{n:03}" for n in range(103)}
+    for recording_id in held:
+        _hold_elsewhere(small, recording_id, layout.decision_copy_key(small.recording(4, recording_id), "ab" * 16))
+    at = time.time() + _GRACE_SECONDS
+    folders = [layout.recording_folder(utc_now(), f"due-{n:03}|é") for n in range(230)]
+    redis.zadd(DELETIONS_DUE, {folder: at + n // 40 for n, folder in enumerate(folders)})
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with receiver(environment(redis_url, small)) as (client, _):
+        pages, after = [], ""
+        while True:
+            answer = client.get("/api/deletions", params={"after": after} if after else {}, headers=headers)
+            page = answer.raise_for_status().json()
+            pages.append(page)
+            after = page["after"]
+            assert page["is_cut"] is (after is not None) is ('rel="next"' in answer.headers.get("link", ""))
+            if after is None:
+                break
+            redis.zrem(DELETIONS_DUE, page["first"][-1]["folder"], page["first"][0]["folder"])  # deleted meanwhile
+        assert [len(page["first"]) for page in pages] == [100, 100, 30]
+        assert [one["folder"] for page in pages for one in page["first"]] == folders, "soonest first, each once"
+        assert [len(page["held"]) for page in pages] == [100, 3, 0]
+        assert {hit["row"]["recording_id"] for page in pages for hit in page["held"]} == held
+        assert {one["recording_id"] for page in pages for one in page["originals"] if one["state"] == "held"} == held
+        shown = client.get("/ops/deletions", headers=headers).text
+        assert "More originals" in shown
+        for wrong in ("x", "nan~a||", "1~a|b|c", "inf~a||"):
+            assert client.get("/api/deletions", params={"after": wrong}, headers=headers).status_code == 400, wrong
+
+
+def _hold_elsewhere(small: SmallArchive, recording_id: str, copy: str = "") -> None:
     """Hold a recording as a command with another Redis does, which leaves it on this schedule."""
     fields = {"schema": "callvault.decision/2", "id": "ab" * 16, "decision": "hold", "scope": "recording"}
     fields |= {"subject": recording_id, "why": "case 17", "by": "Ben", "at": format_instant(utc_now())}
-    small.write(layout.decision_key("recording", recording_id, "ab" * 16), fields)
+    for key in filter(None, (layout.decision_key("recording", recording_id, "ab" * 16), copy)):
+        small.write(key, fields)
 
 
 def _rows(page: str) -> dict[str, str]:

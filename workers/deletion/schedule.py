@@ -161,6 +161,20 @@ class DeletionSchedule:
         rows = await self._redis.zrange(DELETIONS_DUE, 0, count - 1, withscores=True)
         return [DueDeletion(member.decode(), score) for member, score in rows]
 
+    async def entries_after(self, last: DueDeletion, count: int) -> list[DueDeletion]:
+        """The entries after one that was the last of a page, soonest first, also if it has been removed or postponed since."""
+        least, begin, found = (last.due_at, last.folder.encode()), 0, list[DueDeletion]()
+        while len(found) < count:
+            rows = await self._redis.zrangebyscore(
+                DELETIONS_DUE, repr(last.due_at), "+inf", start=begin, num=count, withscores=True
+            )
+            # Redis orders those that are due at the same time by their bytes.
+            found += [DueDeletion(member.decode(), score) for member, score in rows if (score, member) > least]
+            begin += len(rows)
+            if len(rows) < count:
+                break
+        return found[:count]
+
 
 class Leaving(msgspec.Struct, frozen=True):
     """An original whose deletion is under way.
