@@ -66,13 +66,8 @@ class AwkwardS3:
     """
 
     def __init__(self, manners: Manners) -> None:
-        self.manners = manners
-        self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
-        self.uploads: dict[str, dict[int, bytes]] = {}
-        self.aborted: list[str] = []
-        self.seen: list[dict[str, str]] = []
-        self.asked: list[tuple[str, str]] = []
         self.lock = threading.Lock()
+        self.begin(manners)
         awkward = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -99,6 +94,16 @@ class AwkwardS3:
         self.server = HttpServer(Handler)
         self.port = self.server.server_port
         self.environment = S3_ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}"}
+
+    def begin(self, manners: Manners) -> None:
+        """Be an empty server with these manners."""
+        with self.lock:
+            self.manners = manners
+            self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
+            self.uploads: dict[str, dict[int, bytes]] = {}
+            self.aborted: list[str] = []
+            self.seen: list[dict[str, str]] = []
+            self.asked: list[tuple[str, str]] = []
 
     def stop(self) -> None:
         self.server.stop()

@@ -12,6 +12,7 @@ from typing import Any
 import boto3.session
 import botocore.regions
 import botocore.retries.adaptive
+import botocore.retries.quota
 import botocore.retries.standard
 import botocore.session
 import pytest
@@ -34,6 +35,10 @@ STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
     "azure": lambda _: stores.azure(),
     "s3-strict-by-boto3": lambda _: stores.s3_strict_by_boto3(),
 }
+
+
+# The process that makes small requests of S3 chooses how to send them; for tests of such a process.
+each_store = pytest.mark.parametrize("emulator", [s for s in STORES if s != "s3-strict-by-boto3"], indirect=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,7 +65,7 @@ def _boto3_reads_once() -> Iterator[None]:
 
 
 @contextmanager
-def _makes_clients_once(settings: dict[str, str]) -> Iterator[None]:
+def makes_clients_once(settings: dict[str, str]) -> Iterator[None]:
     """Let boto3 make equal clients of one server once, for the block; a store has three, which takes 20 ms."""
     clients: dict[object, Any] = {}
     make = botocore.session.Session.create_client
@@ -82,6 +87,8 @@ def _makes_clients_once(settings: dict[str, str]) -> Iterator[None]:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have boto3 and our retries on GCS try as often as ever, and pause for less than seconds between tries."""
+    # A client that several tests share has as many tries in each.
+    monkeypatch.setattr(botocore.retries.quota.RetryQuota, "acquire", lambda _, amount: amount)
     monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0.05)
     # After a refusal it lets a request pass every two seconds.
     monkeypatch.setattr(botocore.retries.adaptive.ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
@@ -101,7 +108,7 @@ def quick_azure(monkeypatch: pytest.MonkeyPatch) -> None:
 def emulator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """Every store in turn, each on a real server."""
     started = STORES[request.param](tmp_path_factory.mktemp(request.param))
-    with started as running, _makes_clients_once(running.environment):
+    with started as running, makes_clients_once(running.environment):
         yield running
 
 

@@ -19,6 +19,7 @@ from archive.stores.store import KeyExists, Store, StoreError, StoreRefused, ope
 from lab.awkward import AwkwardS3, Manners
 from lab.lines import TcpProxy
 from lab.stores import PART, SMALL_PARTS, by_boto3, environ
+from tests.contract.conftest import makes_clients_once
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 
@@ -27,21 +28,26 @@ LARGE = random.Random(2).randbytes(11 * PART // 5)
 SIZES = {"small": SMALL, "large": LARGE}
 
 
+@pytest.fixture(scope="module")
+def awkward() -> Iterator[AwkwardS3]:
+    """The server of all tests; `play` empties it."""
+    server = AwkwardS3(Manners())
+    with makes_clients_once(server.environment):
+        yield server
+    server.stop()
+
+
 @pytest.fixture(params=["lean", "boto3"])
-def play(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[Store, AwkwardS3]]]:
+def play(request: pytest.FixtureRequest, awkward: AwkwardS3) -> Callable[..., tuple[Store, AwkwardS3]]:
     """Small requests by our own client and by boto3."""
-    started: list[AwkwardS3] = []
 
     def make(**manners: Any) -> tuple[Store, AwkwardS3]:
-        server = AwkwardS3(Manners(**manners))
-        started.append(server)
-        with environ(server.environment):
+        awkward.begin(Manners(**manners))
+        with environ(awkward.environment):
             store = open_store("s3://bucket/prefix", SMALL_PARTS)
-        return (store if request.param == "lean" else by_boto3(store)), server
+        return (store if request.param == "lean" else by_boto3(store)), awkward
 
-    yield make
-    for server in started:
-        server.stop()
+    return make
 
 
 Play = Callable[..., tuple[Store, AwkwardS3]]

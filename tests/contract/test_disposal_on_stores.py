@@ -19,6 +19,7 @@ from config.settings import load_settings
 from lab.processes import callvault_here
 from lab.servers import RunningSandbox
 from lab.stores import Emulator, environ
+from tests.contract.conftest import each_store
 from tests.disposal.conftest import settings_for
 from tests.seals.small import SmallArchive
 from text.times import utc_now
@@ -62,6 +63,7 @@ async def dispose(
         await one.close()
 
 
+@each_store
 async def test_what_is_past_its_term_goes_from_every_store(
     emulator: Emulator, small: SmallArchive, dispose: Callable[..., Runtime], request: pytest.FixtureRequest
 ) -> None:

@@ -21,7 +21,7 @@ from lab.clock import Clock
 from lab.processes import callvault, callvault_here, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import BUCKET, Emulator, environ, make_archive, s3_strict
-from tests.contract.conftest import STORES
+from tests.contract.conftest import each_store
 from tests.contract.test_stores import overwrite
 from text.times import parse_instant, utc_now
 from workers.queue.history import DAY, read_history
@@ -31,10 +31,6 @@ from workers.recordings.fetching import DOWNLOADED
 from workers.recordings.requests import RecordingRequest, recording_job
 
 GB = 1_000_000_000
-
-
-# The process that makes small requests of S3 chooses how to send them; here it is the worker.
-each_store = pytest.mark.parametrize("emulator", [s for s in STORES if s != "s3-strict-by-boto3"], indirect=True)
 
 
 @pytest.fixture
