@@ -6,8 +6,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -35,24 +36,37 @@ BYTES_A_SECOND = 10e6  # so a part takes two seconds where four share the line
 
 CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
     "s3": lambda _: stores.s3_strict(),
-    "s3-tls": lambda _: stores.s3_strict(),
     "gcs": stores.gcs,
     "azure": lambda _: stores.azure(),
-    "azure-tls": lambda _: stores.azure(),
 }
 
 
-@pytest.fixture(params=CLOUDS, scope="module")
-def cloud(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Emulator, Path | None]]:
-    """A cloud's store, and a folder for a certificate if it is reached over TLS.
+@pytest.fixture(scope="module")
+def started() -> Iterator[dict[str, Emulator]]:
+    """The stores of `CLOUDS` that run, which tests with and without TLS share."""
+    with ExitStack() as ends:
+        yield _Started(ends)
 
-    Each test has its own prefix.
-    """
-    folder = tmp_path_factory.mktemp("cloud")
-    with CLOUDS[request.param](folder) as running:
-        yield running, folder if request.param.endswith("-tls") else None
+
+class _Started(dict[str, Emulator]):
+    """Starts a store when it is first asked for."""
+
+    def __init__(self, ends: ExitStack) -> None:
+        self._ends = ends
+
+    def __missing__(self, name: str) -> Emulator:
+        folder = Path(self._ends.enter_context(TemporaryDirectory()))
+        self[name] = self._ends.enter_context(CLOUDS[name](folder))
+        return self[name]
+
+
+@pytest.fixture(params=["s3", "s3-tls", "gcs", "azure", "azure-tls"], scope="module")
+def cloud(
+    request: pytest.FixtureRequest, started: dict[str, Emulator], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Emulator, Path | None]:
+    """A cloud's store, and a folder for a certificate if it is reached over TLS."""
+    name, _, line = request.param.partition("-")
+    return started[name], tmp_path_factory.mktemp("cloud") if line == "tls" else None
 
 
 @pytest.fixture
@@ -65,18 +79,18 @@ def _small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_small_buffers")
 def test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once(
-    cloud: tuple[Emulator, Path | None], monkeypatch: pytest.MonkeyPatch
+    cloud: tuple[Emulator, Path | None], prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lines, "CONNECT_SECONDS", 1.25)
     data = data_of(SIZE)
     with behind(cloud[0], BYTES_A_SECOND, cloud[1]) as (line, emulator):
-        archive = Archive(emulator.open("thin"))
+        archive = Archive(emulator.open(prefix))
         with ThreadPoolExecutor(AT_ONCE) as threads:
             names = [f"k{number}" for number in range(AT_ONCE)]
             put = [threads.submit(archive.put, name, chunks_of(data), "audio/wav") for name in names]
             assert [done.result().size for done in put] == [SIZE] * AT_ONCE
         assert line.sent < 1.05 * AT_ONCE * SIZE
-    direct = Archive(cloud[0].open("thin"))
+    direct = Archive(cloud[0].open(prefix))
     assert [stored.size for stored in direct.store.list("k")] == [SIZE] * AT_ONCE
 
 
@@ -130,11 +144,11 @@ def test_the_next_part_is_downloaded_while_one_is_on_its_way(cloud: tuple[Emulat
 
 @pytest.mark.usefixtures("_small_buffers")
 def test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there(
-    cloud: tuple[Emulator, Path | None], monkeypatch: pytest.MonkeyPatch
+    cloud: tuple[Emulator, Path | None], prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patience, behind(cloud[0], 50e6, cloud[1]) as (line, emulator):
         patience.setattr(lines, "SILENCE_SECONDS", 0.5)
-        archive = Archive(emulator.open("silent"))
+        archive = Archive(emulator.open(prefix))
 
         def chunks() -> Iterator[bytes]:
             for number, chunk in enumerate(chunks_of(data_of(SIZE))):
@@ -145,7 +159,7 @@ def test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there(
         with pytest.raises(StoreError):
             archive.put("a", chunks(), "audio/wav")
         line.flows.set()
-    direct = Archive(cloud[0].open("silent"))
+    direct = Archive(cloud[0].open(prefix))
     assert direct.store.stat("a") is None
     assert direct.put("a", chunks_of(data_of(SIZE)), "audio/wav").size == SIZE
 
