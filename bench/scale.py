@@ -24,6 +24,7 @@ from workers.keys import MAIN_QUEUE
 
 RECEIVERS, WORKERS = 5, 6
 RESULTS = Path(__file__).parent / "SCALE.md"
+ACCESSES = "## The access log"  # a section that `python -m bench.accesses` writes
 
 _WEBHOOK_SECONDS = 10
 _RECORDINGS = 2_000
@@ -163,7 +164,8 @@ def main() -> None:
         "| --- | --- |",
         *rows,
     ]
-    RESULTS.write_text("\n".join(text) + "\n")
+    accesses = "".join(RESULTS.read_text().partition(f"\n{ACCESSES}")[1:])
+    RESULTS.write_text("\n".join(text) + "\n" + accesses)
     print("\n".join(text))
 
 

@@ -28,19 +28,20 @@ from workers.access.query import AccessQuery
 log = get_logger()
 
 NAME = "access-log.sqlite"
-_VERSION = 2
+_VERSION = 3
 _BUSY_SECONDS = 30
 _OPEN_DAYS = 3  # in which objects may still be written
 _MOST_DAYS_APART = 30  # that are listed one by one
-_OBJECTS_AT_ONCE = 500
+_CACHE_KIB = 65_536  # while lines are taken in: ids come in no order, so each touches another page
+_OBJECTS_AT_ONCE = 50  # of up to 2,000 lines each
 
 _SCHEMA = f"""
 PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS lines (
-  id TEXT PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, of TEXT, bytes INTEGER, seconds REAL, error TEXT,
+  id TEXT PRIMARY KEY NOT NULL, at TEXT NOT NULL, who TEXT NOT NULL, of TEXT, bytes INTEGER, seconds REAL, error TEXT,
   object TEXT, line BLOB NOT NULL
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS recordings (recording_id TEXT, at TEXT, id TEXT, PRIMARY KEY (recording_id, at, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT);
@@ -104,6 +105,7 @@ class AccessIndex:
                 db.execute("BEGIN IMMEDIATE")
                 _forget_waiting(db)
                 _add(db, waiting, None)
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             started = utc_now().date()
             found = (key for key in self._listed(db, archive, started) if not _has(db, key))
             for keys in _in_groups(found, _OBJECTS_AT_ONCE):
@@ -274,22 +276,20 @@ def _forget_waiting(db: sqlite3.Connection) -> None:
 
 def _add(db: sqlite3.Connection, lines: Iterable[bytes], key: str | None) -> None:
     """Add the lines of an object, or with None of Redis; of a line that is known already, its object."""
+    rows, recordings = [], list[tuple[str, str, str]]()
     for data in lines:
         if (line := decode_line(data)) is None:
             log.warning("a line of the access log cannot be read; run `callvault verify --seals`", object=key)
             continue
-        given = (
-            line.id,
-            line.at,
-            line.who.casefold(),
-            *(_set(v) for v in (line.of, line.bytes, line.seconds, line.error)),
-        )
-        db.execute(
-            "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET object = coalesce(excluded.object, object)",  # Redis may hold it still
-            (*given, key, data),
-        )
-        db.executemany("INSERT OR IGNORE INTO recordings VALUES (?, ?, ?)", _recordings_of(line))
+        more = (_set(v) for v in (line.of, line.bytes, line.seconds, line.error))
+        rows.append((line.id, line.at, line.who.casefold(), *more, key, data))
+        recordings += _recordings_of(line)
+    db.executemany(
+        "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET object = coalesce(excluded.object, object)",  # Redis may hold it still
+        rows,
+    )
+    db.executemany("INSERT OR IGNORE INTO recordings VALUES (?, ?, ?)", sorted(recordings))
 
 
 def _recordings_of(line: AccessLine) -> Iterator[tuple[str, str, str]]:
