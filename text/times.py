@@ -268,8 +268,8 @@ def format_moment(at: str | datetime, zone: tzinfo | None = UTC) -> str:
     """Write one instant in a sentence for a person, to the second and with its zone: `2026-11-25 10:30:00 UTC`.
 
     Args:
-        at: the instant; a text that is none, as in a damaged object, stays as it is.
-        zone: to write it in; None: the zone of this machine. Whoever does not know where the reader is leaves it out.
+        at: the instant; any other text, such as a damaged object has, stays as it is.
+        zone: to write it in; None: the zone of this machine. UTC is for texts whose readers may be anywhere.
     """
     try:
         instant = parse_instant(at) if isinstance(at, str) else at

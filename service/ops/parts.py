@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
@@ -23,9 +21,7 @@ from workers.access.index import AccessIndex
 from workers.access.log import AccessLog
 from workers.access.reading import AccessReader
 from workers.api_tokens import KnownTokens
-from workers.catalogue.file import CatalogueBusy, reading
 from workers.catalogue.follow import FollowedCatalogue
-from workers.catalogue.in_cases import read_cases_of
 from workers.connections.names import read_names
 from workers.export.place import Exports, open_exports
 from workers.queue.binding import AnotherArchive
@@ -135,19 +131,6 @@ class Ops:
             with suppress(RedisError, OSError):
                 self._names = await read_names(self.redis)
         return self._names
-
-    async def case_names(self, ids: Collection[str]) -> dict[str, str]:
-        """The names of some cases by their ids, as far as the catalogue knows them."""
-        if not ids:
-            return {}
-
-        def read(path: Path) -> dict[str, str]:
-            with reading(path) as db:
-                return {case.id: case.name for case in read_cases_of(db) if case.id in ids}
-
-        with suppress(CatalogueBusy):
-            return await self.catalogue.ask(read)
-        return {}
 
     @cached_property
     def catalogue(self) -> FollowedCatalogue:

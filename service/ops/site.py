@@ -249,7 +249,7 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
         names, view = await ops.names(), view_of(request)
         choices = names if view.is_whole else {id_: names[id_] for id_ in view.reach.connections if id_ in names}
         shown = {"it": value, "error": error, "names": names, "choices": choices, "scope": str(view.reach)}
-        shown["case_names"] = await ops.case_names(_cases_on(value))
+        shown["case_names"] = await view.case_names(_cases_on(value))
         text = render(page.template, request, request.state.person, page.title, **shown)
         return HTMLResponse(text, 400 if error else 200)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ from service.ops.person import Refused
 from text.errors import UserError
 from text.numbers import wanted_number
 from workers.catalogue import search as catalogue
-from workers.catalogue.in_cases import CaseCounts, count_case
+from workers.catalogue.file import CatalogueBusy, reading
+from workers.catalogue.in_cases import CaseCounts, count_case, read_cases_of
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import BadQuery, Query
 from workers.catalogue.reach import Reach
@@ -128,6 +130,19 @@ class View:
         """What the catalogue knows of some recordings, by id."""
         found = await self._ops.catalogue.ask(lambda path: catalogue.search_ids(path, recording_ids, self.reach))
         return {recording_id: self._shown(hit) for recording_id, hit in found.items()}
+
+    async def case_names(self, ids: Collection[str]) -> dict[str, str]:
+        """The names of some cases by their ids, as far as the catalogue knows them."""
+        if not ids:
+            return {}
+
+        def read(path: Path) -> dict[str, str]:
+            with reading(path) as db:
+                return {case.id: case.name for case in read_cases_of(db) if case.id in ids}
+
+        with suppress(CatalogueBusy):
+            return await self._ops.catalogue.ask(read)
+        return {}
 
     async def counts_of(self, cases: Sequence[Case]) -> dict[str, CaseCounts]:
         """How many recordings each of some cases holds, by its id; nothing for a person with a scope."""
