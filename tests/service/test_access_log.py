@@ -299,7 +299,7 @@ def test_the_page_finds_lines_by_person_recording_and_time(redis_url: str, small
 
 
 def test_pages_of_lines_follow_one_another(redis_url: str, redis: Any, small: SmallArchive) -> None:
-    lines = [new_line("look", f"person {n}", "token", "192.0.2.7", ["11-one"]) for n in range(1_000)]
+    lines = [new_line("look", f"person {n}", "token", "192.0.2.7", ["11-one"]) for n in range(250)]
     redis.rpush(ACCESS_WAITING + ARCHIVE_ID, *(encode_line(line) for line in lines))
     headers, found, query = {"Authorization": f"Bearer {TOKEN}"}, [], {"recording": "11-one"}
     with receiver(environment(redis_url, small)) as (client, _):
