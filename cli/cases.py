@@ -36,7 +36,7 @@ from text.counts import many
 from text.errors import UserError
 from text.printable import printable
 from text.sizes import format_size
-from text.times import first_instant, format_column, format_duration
+from text.times import first_instant, format_column, format_duration, parse_instant
 from text.user import user_name
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ def open_case(
     if query.id is not None:
         whole, doubt = whole_or_doubtful(query.id, data)
         query = msgspec.structs.replace(query, id=whole)
-    whole_seconds = {name: at.replace(microsecond=0) for name in ("since", "until") if (at := getattr(query, name))}
-    words = write_box(msgspec.to_builtins(msgspec.structs.replace(query, **whole_seconds)))
+    words = write_box(_to_the_second(msgspec.to_builtins(query)))
 
     async def work(runtime: Runtime) -> tuple[Case, Decided]:
         async with logged_change(runtime, "open", about=f"case {name}", query=words, why=why, by=by):
@@ -118,6 +117,12 @@ def open_case(
     report = _report(case) | msgspec.to_builtins(decided) | {"is_as_meant": decided.is_as_meant, "recordings": count}
     print_result(f"{printable(case.title)} is open and holds {held}{too_late(decided)}{unknown}", report, as_json=json)
     return 0 if decided.is_as_meant else 1
+
+
+def _to_the_second(words: dict[str, str]) -> dict[str, str]:
+    """The words of a case's search with times that a person reads."""
+    times = {name: words[name] for name in ("since", "until") if name in words}
+    return words | {name: f"{parse_instant(at):%Y-%m-%dT%H:%M:%SZ}" for name, at in times.items()}
 
 
 def _count_now(data: Path | None, case: Case) -> CaseCounts | None:

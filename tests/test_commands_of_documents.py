@@ -84,7 +84,7 @@ class Deployment:
             COPY: str(next((self.folder / "archive").glob(f"recordings/*/*/*/{self.recordings[0]}/audio.wav"), COPY)),
             **{
                 name: str(self.folder / name)
-                for name in ("call.wav", "case-17", "case-17.zip", "case-17.zip.age", "case-18", "q4.pdf")
+                for name in ("call.wav", "case-17", "case-17.zip", "case-17.zip.age", "case-18", "case-19", "q4.pdf")
             },
             "+13125550100 since:2026-01-01": "since:2026-01-01",  # numbers are made up
             "archive_recording:ID": "archive_recording:given-up",

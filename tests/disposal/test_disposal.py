@@ -111,7 +111,7 @@ async def test_what_is_past_its_term_goes_and_stays_on_record(
         8,
     )
     told = run_callvault(["get", "5-one"], environment)
-    assert told.stderr.rstrip().endswith("Z") and "." not in told.stderr, "to the second"
+    assert told.stderr.rstrip().endswith(" UTC") and "." not in told.stderr, "to the second"
     assert (told.returncode, "was disposed of under retention rule default of applied rules 1" in told.stderr) == (
         1,
         True,

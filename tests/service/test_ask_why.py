@@ -220,4 +220,4 @@ def test_what_a_command_does_at_telnyx_needs_a_reason_too(
 def test_a_word_that_is_not_known_stops_the_start() -> None:
     done = run_callvault(["config"], {"CALLVAULT_ASK_WHY": "listen,hear"})
     assert done.returncode == 2 and "CALLVAULT_ASK_WHY: cannot use 'listen,hear'" in done.stderr
-    assert "expected words from look, listen, download, export, inventory" in done.stderr
+    assert "expected words from look, listen, download, export, telnyx, inventory" in done.stderr

@@ -78,7 +78,7 @@ async def test_a_case_holds_what_matches_and_what_comes_until_it_is_closed(
         closed = run(deleting, "cases", "close", case_id, "--why", "settled", "--by", "bob")
         assert (closed["state"], closed["closed_by"], closed["opened_by"]) == ("closed", "bob", "ann")
         again = run_callvault(["cases", "close", case_id, "--why", "settled"], deleting)
-        assert again.returncode == 1 and "was closed before" in again.stderr and "Z by bob: settled" in again.stderr
+        assert again.returncode == 1 and "was closed before" in again.stderr and " UTC by bob: settled" in again.stderr
         (line, _) = run_callvault(["cases", "list"], deleting | {"TZ": "America/New_York"}).stdout.splitlines()
         assert "(number +49 30 1234567, since 2025-12-31 19:00:00 UTC-05:00)  opened " in line and "; closed " in line
         assert run_callvault(erasing, deleting).returncode == 0
