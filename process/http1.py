@@ -57,8 +57,14 @@ class Answer:
     @property
     def is_reusable(self) -> bool:
         """Whether the connection can carry another request: this answer is over, and the server keeps the connection."""
-        keeps = self._parser.get_http_version() == "1.1" and self.header("connection").lower() != "close"
-        return self.is_over and keeps and not (self._ends_with_connection or self._is_spoiled)
+        if not self.is_over or self._ends_with_connection or self._is_spoiled:
+            return False
+        pending = getattr(
+            self._connection, "pending", None
+        )  # bytes that TLS has decrypted; to `poll` they have been read
+        said = [value.lower() for name, value in self.headers if name == "connection"]
+        is_closing = any(word.strip() == "close" for value in said for word in value.split(","))
+        return self._parser.get_http_version() == "1.1" and not is_closing and not (pending is not None and pending())
 
     def header(self, name: str) -> str:
         """The value of a header, the last one if there are several; empty without one."""
@@ -72,10 +78,16 @@ class Answer:
             TimeoutError, OSError: of the socket.
         """
         yield from self._taken()
+        silent_bytes = 0
         while not self.is_over:
             if self._left is None:
-                self._feed(self._receive(_AT_ONCE_BYTES))
-                yield from self._taken()
+                data = self._receive(_AT_ONCE_BYTES)
+                self._feed(data)
+                taken = self._taken()
+                silent_bytes = 0 if taken else silent_bytes + len(data)
+                if silent_bytes > _MOST_HEAD_BYTES and not self.is_over:
+                    raise BrokenAnswer("the answer has endless trailers, or extensions of chunks")
+                yield from taken
                 continue
             piece = self._receive(min(self._left, _AT_ONCE_BYTES))
             self._left -= len(piece)

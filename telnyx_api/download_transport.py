@@ -58,10 +58,12 @@ class DownloadTransport(httpx.BaseTransport):
             with _errors(httpx.ReadTimeout, httpx.ReadError):
                 connection.settimeout(timeouts.get("read"))
                 answer = Answer(connection, request.method)
+            # As bytes: httpx wants ASCII of texts, and a server may name a file in any letters.
+            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+            return httpx.Response(answer.status, headers=headers, stream=_Body(self, origin, connection, answer))
         except BaseException:
             connection.close()
             raise
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(self, origin, connection, answer))
 
     def close(self) -> None:
         """Close the connections that are free."""

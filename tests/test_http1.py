@@ -36,6 +36,7 @@ def asked(*sent: bytes, method: str = "GET", closes: bool = False) -> tuple[Answ
         (CHUNKED, True),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + OK, True),
         (OK.replace(b"ETag: a", b"Connection: close"), False),
+        (OK.replace(b"ETag: a", b"Connection: keep-alive, Close\r\nConnection: x"), False),
         (OK.replace(b"1.1", b"1.0"), False),
         (OK + OK, False),
     ],
@@ -114,6 +115,38 @@ def test_it_does_not_matter_how_an_answer_is_cut_into_pieces(cuts: list[int], wh
     answer = Answer(connection, "GET")
     assert b"".join(answer.pieces()) == b"{}"
     assert answer.is_reusable and not connection.coming
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nx: ", b"1;x="])
+def test_an_answer_in_chunks_that_brings_no_bytes_ends(endless: bytes) -> None:
+    class Endless:
+        """A connection that sends a trailer, or an extension of a chunk, without an end."""
+
+        def __init__(self) -> None:
+            self.next = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + endless
+
+        def recv(self, most: int) -> bytes:
+            sent, self.next = self.next, b"x" * 20_000
+            return sent
+
+    connection: Any = Endless()
+    with pytest.raises(BrokenAnswer, match="endless"):
+        list(Answer(connection, "GET").pieces())
+
+
+def test_bytes_that_tls_has_decrypted_keep_a_connection_from_being_used_again() -> None:
+    class Tls:
+        """A TLS connection that has read more than it gave."""
+
+        def recv(self, most: int) -> bytes:
+            return OK
+
+        def pending(self) -> int:
+            return 7
+
+    connection: Any = Tls()
+    answer = Answer(connection, "GET")
+    assert list(answer.pieces()) == [b"{}"] and not answer.is_reusable
 
 
 def test_a_connection_stays_silent_no_longer_than_its_time_limit() -> None:

@@ -288,6 +288,10 @@ class _Answer(http1.Answer):
     def __init__(self, pool: Any, method: str, head: bytes, body: bytes) -> None:
         self._pool = pool
         self._lent = pool._get_conn()
+        if getattr(
+            self._lent, "_response_received", False
+        ):  # boto3 was refused early here: until closed, it sends nothing
+            self._lent.close()
         try:
             self._lent.send(head + body[:_JOINED_BYTES])
             if len(body) > _JOINED_BYTES:

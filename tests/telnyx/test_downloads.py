@@ -68,6 +68,8 @@ class Files:
                 if tag:
                     self.send_header("etag", tag)
                 self.send_header("last-modified", "Wed, 25 Nov 2026 10:00:00 GMT")
+                if how == "named":
+                    self.send_header("content-disposition", 'attachment; filename="Gespräch.wav"')
                 if how == "compressed":
                     self.send_header("content-encoding", "gzip")
                 if status == 206:
@@ -131,6 +133,11 @@ def test_the_bytes_come_whole_and_without_authorization(downloads: Downloads, fi
     assert fetch(downloads, files) == DATA
     assert "authorization" not in files.seen[0]
     assert files.seen[0]["accept-encoding"] == "identity"
+
+
+def test_a_header_in_other_letters_keeps_nothing_from_being_fetched(downloads: Downloads, files: Files) -> None:
+    files.plan = ["named"]
+    assert fetch(downloads, files) == DATA
 
 
 def test_a_cut_download_is_resumed_where_it_stopped(downloads: Downloads, files: Files) -> None:
