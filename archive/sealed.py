@@ -44,14 +44,15 @@ class SealedRecordings:
         self._chain = chain
         self._days = {day: known for day, known in self._days.items() if known[0] == _seals_of(chain, day)}
 
-    def knows(self, day: date | None) -> bool:
-        """Whether the followed chain has no seal of a day, or its manifests are cached."""
-        return self._chain is not None and (day is None or day in self._days or not self._chain.of_day(day))
-
-    def lists(self, key: str) -> bool:
-        """Whether a seal that has been read lists a commit record."""
-        day = layout.day_of(key)
-        listed = self._days[day][1] if day in self._days else array("q")
+    def lists(self, key: str) -> bool | None:
+        """Whether a seal of the followed chain lists a commit record; None if its day must be read first."""
+        day, chain = layout.day_of(key), self._chain
+        if day is None:
+            return False
+        read = self._days.get(day)  # once: a thread that reads another day may drop this one
+        if read is None:
+            return False if chain is not None and not chain.of_day(day) else None
+        listed = read[1]
         place = bisect_left(listed, hash(key))
         return place < len(listed) and listed[place] == hash(key)
 
@@ -62,17 +63,20 @@ class SealedRecordings:
             UnreadableRecord: a manifest cannot be read, or is not the one of its seal.
             StoreError: the store cannot be read now.
         """
-        if self._chain is None or day is None or self.knows(day):
+        chain = self._chain
+        if chain is None or day is None or day in self._days or not chain.of_day(day):
             return
         found = [
             hash(key)
-            for link in self._chain.of_day(day)
+            for link in chain.of_day(day)
             for _, key in lines_of(self._archive, link)
             if kinds.kind_of(key) is kinds.COMMIT
         ]
+        if self._chain is not chain:
+            return  # a job was cancelled, and another one follows a later chain by now
         while len(self._days) >= _DAYS_REMEMBERED:
             del self._days[next(iter(self._days))]
-        self._days[day] = (_seals_of(self._chain, day), array("q", sorted(found)))
+        self._days[day] = (_seals_of(chain, day), array("q", sorted(found)))
 
 
 def _seals_of(chain: Chain, day: date) -> list[str]:

@@ -372,6 +372,22 @@ def _disposed_of(folder: SealedFolder) -> set[str]:
     return found
 
 
+def _hash_whole(archive: Archive, there: StoredObject) -> str:
+    """Read an object and return its SHA-256.
+
+    Raises:
+        CannotSeal: not as many bytes came as the listing says.
+        KeyError: it is gone.
+    """
+    digest, size = hashlib.sha256(), 0
+    for chunk in archive.store.read(there.key):
+        digest.update(chunk)
+        size += len(chunk)
+    if size != there.size:
+        raise CannotSeal(there.key, f"{many(size, 'byte')} could be read of {there.size}; run `callvault verify`")
+    return digest.hexdigest()
+
+
 def _add_line(archive: Archive, folder: SealedFolder, key: str, known: dict[str, tuple[int, str]]) -> bool:
     """Add the line of an object; False for an unknown object that no line can name, which `verify` reports as unlisted.
 
@@ -384,10 +400,12 @@ def _add_line(archive: Archive, folder: SealedFolder, key: str, known: dict[str,
     try:
         if key in known:
             sha256 = known[key][1]
-        elif key in folder.records:
-            sha256 = hashlib.sha256(folder.records[key]).hexdigest()
-        else:
+        elif len(data := folder.records.get(key, b"")) == folder.present[key].size:
+            sha256 = hashlib.sha256(data).hexdigest()
+        elif is_unknown:
             sha256 = hash_object(archive.store, key)
+        else:
+            sha256 = _hash_whole(archive, folder.present[key])  # audio without a record, or a record that is very large
     except (KeyError, ValueError):  # gone; or a name that is no key, such as of a file that is not UTF-8
         if is_unknown:
             return False

@@ -37,7 +37,7 @@ from archive.stores.store import (
 )
 
 _CHUNK_BYTES = 1024 * 1024
-_OPEN_AHEAD = 16
+_OPEN_AHEAD = 8 if hasattr(os, "posix_fadvise") else 0  # sixteen threads do so at once, and macOS allows 256 open files
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
 _NO_KEYS = (_TEMPORARY, "lost+found")  # the second is at the root of a disk, and only root may read it
 _NO_SEGMENTS = frozenset(("", ".", ".."))
@@ -159,7 +159,7 @@ class FileStore:
             raise _error_of(key, error) or error from error
         try:
             _drop_from_cache(descriptor)
-            if hasattr(os, "posix_fadvise"):
+            if _OPEN_AHEAD:
                 os.posix_fadvise(descriptor, 0, limit, os.POSIX_FADV_WILLNEED)
         except OSError as error:
             os.close(descriptor)

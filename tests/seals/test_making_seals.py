@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from archive import layout
+from archive.archive import Archive
 from archive.records import UnreadableRecord
-from archive.seals import Link
-from archive.stores.store import StoreError
+from archive.seals import Link, folders_of_day
+from archive.stores.store import StoreError, open_store
 from lab.servers import RunningSandbox
 from sandbox.world import Recording, text_of
+from tests.seals.small import SmallArchive
 from tests.telnyx.test_spans import fill, when_listed
 from tests.workers.steps import folder_of
 from text.times import end_of_day, utc_now
@@ -146,3 +148,15 @@ async def test_a_seal_that_the_archive_does_not_hold_any_more_lists_nothing(
         path.unlink()
     await read_chain(runtime)
     assert not await is_sealed(runtime, folder)
+
+
+def test_a_record_larger_than_what_is_read_of_one_is_hashed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, noon = SmallArchive(tmp_path), at_noon(ago(2))
+    small.recording(2, "2-one", noon)
+    key = small.transcription(2, "2-one", "t", noon)
+    (tmp_path / key).write_bytes((tmp_path / key).read_bytes() + b" " * 20_000)
+    monkeypatch.setattr("archive.archive._LARGEST_RECORD_BYTES", 10_000)
+    (folder,) = folders_of_day(Archive(open_store(tmp_path.as_uri())), ago(2), ())
+    assert f"{small.sha256(key)}  {key}\n" in folder.lines

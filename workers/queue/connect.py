@@ -153,7 +153,11 @@ class _DirectPool(_RetriesHandshakes, ConnectionPool):
                 raise RedisConnectionError("every connection was in use") from None
         else:
             await self._places.acquire()  # returns at once
-        connection = self._free_or_new()
+        try:
+            connection = self._free_or_new()
+        except BaseException:
+            self._places.release()
+            raise
         try:
             if not _is_quiet(connection):
                 await self.ensure_connection(connection)

@@ -148,10 +148,11 @@ async def is_sealed(runtime: Runtime, folder: str) -> bool:
         redis.exceptions.RedisError: Redis is away.
     """
     sealed, key = runtime.sealed, layout.commit_key(folder)
-    if sealed.seals == await runtime.redis.hlen(SEALS) and sealed.knows(layout.day_of(key)):
-        return sealed.lists(key)
+    if sealed.seals == await runtime.redis.hlen(SEALS) and (listed := sealed.lists(key)) is not None:
+        return listed
     async with sealed.reading:
         if sealed.seals is None or sealed.seals != await runtime.redis.hlen(SEALS):
             sealed.follow(await read_chain(runtime))
-        await runtime.in_thread(sealed.read_day, layout.day_of(key))
-    return sealed.lists(key)
+        while (listed := sealed.lists(key)) is None:  # once, unless a job that was cancelled still reads another day
+            await runtime.in_thread(sealed.read_day, layout.day_of(key))
+        return listed
