@@ -7,12 +7,12 @@ and learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.proof import Missing
-from archive.stores.store import RestoreWish, Speed, StoredObject
+from archive.stores.store import RestoreWish, Speed, StoredObject, StoreError
 from text.counts import many
 
 LONGEST_DAYS = 365
@@ -56,8 +56,13 @@ def ask_for_restore(archive: Archive, key: str, wish: RestoreWish) -> StoredObje
     return look_at(archive, key)
 
 
-def ask_for_each(archive: Archive, keys: Iterable[str], wish: RestoreWish) -> Iterator[StoredObject]:
-    """Ask for the restore of each object that is cold, several at once; blocks.
+def look_at_each(archive: Archive, keys: Iterable[str]) -> Iterator[StoredObject | StoreError]:
+    """Each object as the store describes it, or why it cannot; in the order of the keys, without those that are gone. Blocks."""
+    return _for_each(keys, lambda key: look_at(archive, key))
+
+
+def ask_for_each(archive: Archive, keys: Iterable[str], wish: RestoreWish) -> Iterator[StoredObject | StoreError]:
+    """Ask for the restore of each object that is cold, several at once, each whatever becomes of the others; blocks.
 
     Args:
         archive: the archive.
@@ -65,19 +70,21 @@ def ask_for_each(archive: Archive, keys: Iterable[str], wish: RestoreWish) -> It
         wish: how to restore them.
 
     Yields:
-        Each as it is then, in the order of the keys; without those that are gone.
-
-    Raises:
-        StoreError: as `ask_for_restore`; what was asked for before stays asked for.
+        Each as it is then, or why it could not be asked for; in the order of the keys, without those that are gone.
     """
+    return _for_each(keys, lambda key: ask_for_restore(archive, key, wish))
 
-    def ask(key: str) -> StoredObject | None:
+
+def _for_each(keys: Iterable[str], do: Callable[[str], StoredObject]) -> Iterator[StoredObject | StoreError]:
+    def one(key: str) -> StoredObject | StoreError | None:
         try:
-            return ask_for_restore(archive, key, wish)
+            return do(key)
         except Missing:
             return None
+        except StoreError as error:
+            return error
 
-    return (stored for stored in ahead(keys, ask) if stored is not None)
+    return (found for found in ahead(keys, one) if found is not None)
 
 
 def state_of(stored: StoredObject) -> str:

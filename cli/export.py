@@ -103,10 +103,9 @@ def command(
             console.print(f"{problem.key}: {problem.what}")
         left = cold_of(bundle.problems)
         if wish is not None and left.keys:
-            log_reading(settings, archive, "restore", left.recordings, why=why)
-            left = restored(archive, left, wish)
-            if left.failure is not None:
-                console.print(left.failure)
+            left = restored(archive, left, wish, lambda ids: log_reading(settings, archive, "restore", ids, why=why))
+            for failure in left.failures:
+                console.print(failure)
     said = _sentence(bundle, left.sentence(wish, _again(where[0])), where[0])
     print_result(said, _report(bundle, where[0]) | {"left_out": left.report()}, as_json=json)
     return 1 if bundle.problems else 0

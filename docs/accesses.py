@@ -76,7 +76,7 @@ COMMANDS: dict[str, tuple[str, ...] | str] = {
     "dead-letters accept": ("accept",),
     "find": ("export", "find"),
     "get": ("get", "transcript", "restore"),
-    "export": ("export",),
+    "export": ("export", "restore"),
     "backfill": ("backfill",),
     "cases open": ("open",),
     "cases list": "it shows what cases ask for, and no recording",

@@ -167,10 +167,13 @@ def test_an_export_names_the_cold_audio_that_it_leaves_out_asks_for_its_restore_
     assert len(copied) == 7 and cold.archive.store.stat(cold.key).state == "cold", "nobody asked for its restore"  # type: ignore[union-attr]
 
     report = json.loads(cold.run(*export, "--restore", "--tier", "bulk", "--days", "3", "--json", status=1)[0])
-    assert report["left_out"] == {"recordings": [ID], "restores_asked": 1, "restore_failed": None}
+    asked = {"recordings": [ID], "restores_asked": 1, "restores_asked_before": 0, "restore_failed": None}
+    assert report["left_out"] == asked
+    again = json.loads(cold.run(*export, "--restore", "--tier", "standard", "--json", status=1)[0])
+    assert again["left_out"] == asked | {"restores_asked": 0, "restores_asked_before": 1}
     assert [(one["kind"], one["key"]) for one in report["problems"]] == [("cold", cold.key)]
     lines, _ = cold.run("access-log", "--recording", ID, "--json")
-    assert "restore" in [json.loads(line)["what"] for line in lines.splitlines()]
+    assert [json.loads(line)["what"] for line in lines.splitlines()].count("restore") == 1, "once, as it was asked for"
     wait_for(cold.is_ready, 20, "the restore")
     result, _ = cold.run(*export)
     assert "8 recordings" in result and "Left out" not in result
@@ -204,13 +207,18 @@ def test_a_restore_that_the_store_refuses_is_said_with_what_was_asked_for_before
 
     monkeypatch.setattr(cold.archive.store, "restore", refuse)
     left = cold_of([Problem("cold", key, "it is cold") for key in (other, cold.key)])
-    left = restored(cold.archive, left, RestoreWish())
-    assert (len(left.asked), left.failure, left.recordings) == (1, f"{cold.key}: AccessDenied", [ID, "9-one"])
+    logged: list[str] = []
+    left = restored(cold.archive, left, RestoreWish(), logged.extend)
+    assert (len(left.asked), left.failures, left.recordings) == (1, [f"{cold.key}: AccessDenied"], [ID, "9-one"])
+    assert logged == [ID, "9-one"]
     said = left.sentence(RestoreWish(), "Again.")
     assert said.startswith(
-        " Left out: the audio of 2 recordings, in cold storage; asked for its restore from DEEP_ARCHIVE"
+        " Left out: the audio of 2 recordings, in cold storage; 1 object could not be asked for, see above; "
     )
-    assert said.endswith("readable for 7 days; for the rest nothing could be asked for, see above. Again.")
+    assert said.endswith(
+        "asked for its restore from DEEP_ARCHIVE at the speed standard; usually ready within 12 hours, "
+        "then readable for 7 days. Again."
+    )
 
 
 def test_cold_audio_is_erased_without_a_restore_and_its_record_has_the_hash(cold: Cold) -> None:

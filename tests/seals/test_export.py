@@ -320,9 +320,11 @@ def test_an_export_that_was_killed_is_continued(sealed: Sealed, tmp_path: Path) 
     whole.rename(stuck)
     refused = run_callvault(["export", DAY, "--out", str(out)], environment)
     assert refused.returncode == 1 and "of another search" in refused.stderr
+    (out / "letter.txt").write_text("a person's own")
     report = export(environment, "--all", "--out", str(out))
     assert report["recordings"] == 3 * CALLS_A_DAY and check(out)[0] == 0
     assert first.stat().st_mtime_ns == copied_at, "audio that was whole is not fetched again"
+    assert (out / "letter.txt").exists()
     assert not list(out.rglob("*.part"))
 
 

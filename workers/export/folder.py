@@ -22,6 +22,7 @@ from workers.export.target import BundleFile, Paths, Piece, assert_same
 
 MARK = ".unfinished"
 PART = ".part"
+_FOLDERS = ("audio/", "proof/", "transcripts/")
 
 
 class Folder:
@@ -99,7 +100,9 @@ class Folder:
         A bundle that lacks cold audio keeps its mark, so that the next run adds what was restored meanwhile.
         """
         for path in _files(self._out):
-            if path.relative_to(self._out).as_posix() not in self._paths and path.name != MARK:
+            name = path.relative_to(self._out).as_posix()
+            is_of_a_bundle = name.startswith(_FOLDERS) or name.endswith(PART)  # the rest may be a person's own
+            if is_of_a_bundle and name not in self._paths:
                 path.unlink()
         if not lacks_cold:
             (self._out / MARK).unlink(missing_ok=True)
@@ -117,6 +120,7 @@ def begun(out: Path, about: About) -> Iterator[None]:
     part = out / f"{MARK}{PART}"
     if not out.exists() or (out.is_dir() and {*out.iterdir()} <= {part}):  # or a run was killed before it had a mark
         out.mkdir(parents=True, mode=0o700, exist_ok=True)
+        out.chmod(0o700)  # an empty folder may have been there
         part.write_text(json.dumps(mark))
         part.rename(out / MARK)
     elif not (out / MARK).is_file():
