@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archive import layout
-from archive.records import ArchivedObject
+from archive.records import ArchivedObject, UnreadableRecord
 from cli.console import print_json
 from cli.options import DataFolder, Json, RecordingId, service_of
 from text.counts import many
 from text.errors import UserError
 
 if TYPE_CHECKING:
+    from archive.archive import Archive
     from config.settings import Settings
 
 
@@ -43,14 +44,13 @@ def command(
     """
     from cli.catalogue import look_up, opened
     from cli.ids import whole_id
-    from workers.deletion.whereabouts import erasure_of
 
     with service_of(data) as (settings, url):
         with opened(settings) as (catalogue, archive):
             recording_id = whole_id(settings, catalogue, archive, recording_id)
             row = look_up(settings, catalogue, archive, recording_id).row
             folder = layout.recording_folder(row.date, recording_id)
-            removed = erasure_of(archive, folder)
+            removed = _why_no_audio(archive, folder)
         put_back = asyncio.run(_repair(settings, url, recording_id, folder, file))
     if json:
         rows = [{"key": o.key, "size": o.size, "sha256": o.sha256} for o in put_back]
@@ -62,6 +62,24 @@ def command(
         why = "no audio is missing" if removed is None else f"{removed}, so it is not put back"
         sys.stdout.write(f"recording {recording_id}: {why}; nothing was written\n")
     return 0
+
+
+def _why_no_audio(archive: Archive, folder: str) -> str | None:
+    """The erasure or disposal that removed the audio of a recording, in one line; None without one.
+
+    Raises:
+        UserError: its record cannot be read.
+    """
+    from archive.erasures import disposed_keys
+    from workers.deletion.whereabouts import erasure_of
+
+    try:
+        removed = erasure_of(archive, folder)
+        is_whole = archive.read_small(layout.erasure_key(folder)) is None
+        disposed = disposed_keys(archive, folder) if is_whole else {}
+    except UnreadableRecord as error:
+        raise UserError(f"{error}; nothing was written; run `callvault verify`") from None
+    return removed if not is_whole or any(key.startswith(f"{folder}audio") for key in disposed) else None
 
 
 async def _repair(

@@ -120,7 +120,8 @@ def test_only_the_unit_that_disposes_has_the_credentials_that_may_delete_and_it_
     assert {name for name in hinted - known if not SDKS.fullmatch(name)} == set() and given_in("disposal.env") == set()
     assert {"CALLVAULT_SEAL_KEY", "CALLVAULT_DISPOSE_HOURS", "AWS_ACCESS_KEY_ID"} <= hinted
     secrets = {*names_of_secrets()} & given_in("callvault.env", hints=True) - {"REDIS_URL", "CALLVAULT_ALERT_URLS"}
-    assert set(Unit("callvault-disposal.service")["Service"]["UnsetEnvironment"].split()) == secrets
+    removed = set(Unit("callvault-disposal.service")["Service"]["UnsetEnvironment"].split())
+    assert removed == secrets | {f"{name}_FILE" for name in secrets}
     assert "disposal" not in (UNITS / "callvault.target").read_text(), "whoever enables the target enables no disposal"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -61,6 +61,9 @@ class _Counted(Protocol):
 
 class _OfDeletions(Protocol):
     originals: list[object]
+    held: Sequence[Any]
+    kept: Sequence[Any]
+    first: Sequence[Any]
     holds: list[object] | None
 
 
@@ -94,7 +97,10 @@ def search(request: Request) -> Said | None:
 def deletions(request: Request) -> Said | None:
     """A look at the originals that are scheduled, held or kept, unless there are none."""
     shown: _OfDeletions = request.state.shown
-    number = len(shown.originals) or len(shown.holds or ())
+    rows = {hit.row.recording_id for hit in (*shown.held, *shown.kept)} | {one.recording_id for one in shown.first}
+    number = (
+        len(shown.originals) or len(rows) or len(shown.holds or ())
+    )  # the API has rows that the filter of the table hides
     return Said("list", about="deletions", found=number) if number else None
 
 

@@ -6,6 +6,7 @@ import itertools
 from datetime import date
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -136,6 +137,15 @@ def test_a_case_asks_for_nothing_that_a_commit_record_does_not_say(words: dict[s
     (field,) = words
     with pytest.raises(BadQuery, match=f"^{field}: a case cannot be limited by this; expected number, since, until,"):
         case_query(read_query(words | {"connection": "7"}))
+
+
+@pytest.mark.parametrize(
+    ("words", "zone"), [({"until": "2999-12-31"}, "UTC"), ({"since": "1900-01-01"}, "Asia/Kolkata")]
+)
+def test_a_case_asks_for_no_time_that_its_record_could_not_say(words: dict[str, str], zone: str) -> None:
+    (field,) = words
+    with pytest.raises(BadQuery, match=f"^{field}: expected a time from 1900 to 2999, in UTC"):
+        case_query(read_query(words, ZoneInfo(zone)))
 
 
 MAY_HOLD = [  # a recording whose commit record is missing

@@ -16,7 +16,7 @@ from archive.records import CommitRecord
 from config.values import is_id
 from text.counts import many
 from text.errors import UserError
-from text.times import format_instant, format_moment, utc_now
+from text.times import format_instant, format_moment, parse_instant, utc_now
 from workers.catalogue.query import BadQuery, Query
 from workers.deletion.decided import Decided
 from workers.deletion.decisions import moment_of
@@ -48,7 +48,13 @@ def case_query(query: Query) -> CaseQuery:
     for name in ("connection", "session", "leg", "id"):
         if name in asked and not is_id(str(asked[name])):
             raise BadQuery(f"{str(asked[name])[:40]!r} cannot be an id", name)
-    return CaseQuery(**asked | {name: format_instant(asked[name]) for name in ("since", "until") if name in asked})
+    ends = {name: format_instant(asked[name]) for name in ("since", "until") if name in asked}
+    for name, end in ends.items():
+        try:
+            parse_instant(end)
+        except ValueError:  # a record with it could not be read, so the case would hold everything
+            raise BadQuery("expected a time from 1900 to 2999, in UTC", name) from None
+    return CaseQuery(**asked | ends)
 
 
 async def open_case(runtime: Runtime, name: str, query: CaseQuery, why: str, by: str) -> tuple[Case, Decided]:

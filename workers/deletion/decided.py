@@ -7,9 +7,10 @@ from dataclasses import dataclass
 NOWHERE = "neither the archive nor Telnyx (with this API key) has this recording; check the id"
 NO_REASON = "no reason given"  # of a pause or its end, where a person may leave it out
 _MOST_NAMED = 10
-_NOT_TOLD = (
-    "; Redis does not answer, so the deletion is scheduled by the first reconcile after it answers, and pages may show it as "
-    "before until then. It is recorded: nobody needs to decide it again"
+_NOT_TOLD = "; Redis does not answer, so pages may show it as before. It is recorded: nobody needs to decide it again"
+_NOT_SCHEDULED = (
+    "; Redis does not answer, so the first reconcile after it answers schedules the deletion. Until then, pages may show it as "
+    "before. It is recorded: nobody needs to decide it again"
 )
 _ONCE_FREE = "a worker deletes its original when it is due, unless something else keeps it"
 
@@ -68,7 +69,8 @@ class Released:
     @property
     def follows(self) -> str:
         """What happens to the original, in one line."""
-        return f"{self.instead or what_follows(self.kept, self.gone)}{'' if self.is_told else _NOT_TOLD}"
+        untold = _NOT_SCHEDULED if (self.kept, self.gone, self.instead) == (None, None, None) else _NOT_TOLD
+        return f"{self.instead or what_follows(self.kept, self.gone)}{'' if self.is_told else untold}"
 
 
 def too_late(decided: Decided) -> str:

@@ -49,4 +49,4 @@ async def _date_of(base_url: str) -> float:
             answer = await client.head(base_url)
         return parsedate_to_datetime(answer.headers["date"]).timestamp()
     except (httpx.HTTPError, KeyError, ValueError) as error:
-        raise NoTime(f"cannot ask Telnyx for the time ({type(error).__name__}), the clock that is not ours") from None
+        raise NoTime(f"Telnyx does not tell the time ({type(error).__name__})") from None
