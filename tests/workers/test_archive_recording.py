@@ -20,6 +20,7 @@ from workers.engine.run import job
 from workers.keys import (
     ARCHIVE,
     CLOCK_QUEUE,
+    CONNECTION_NAMES,
     COUNTS,
     DAMAGED_KNOWN,
     LAST,
@@ -68,10 +69,11 @@ async def test_nothing_is_left_in_redis_when_the_work_is_done(
         assert worker.stop() == 0
     lasting = {key for key in redis.scan_iter() if redis.ttl(key) == -1}
     # The archive's id, what the clock has started, the bounded change feed, the day to be sealed,
-    # the record of the last worker that stopped, and the counters of metrics.
+    # the record of the last worker that stopped, the counters of metrics, and the names of connections.
     kept = {
         ARCHIVE,
         CLOCK_QUEUE,
+        CONNECTION_NAMES,
         DAMAGED_KNOWN,
         NO_WORKER,
         WRITTEN,
