@@ -31,7 +31,8 @@ from workers.queue.embedded import EmbeddedServer
 from workers.runtime import Runtime, open_runtime
 
 read_certificates_once()
-pytest.register_assert_rewrite("tests.workers.steps")  # its assertions show their values, as those of a test do
+# Their assertions show their values, as those of a test do.
+pytest.register_assert_rewrite("tests.workers.steps", "tests.seals.bundles")
 
 
 @contextmanager

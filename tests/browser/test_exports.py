@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Deployment, assert_can_be_read
-from tests.seals.test_export import check
+from tests.seals.bundles import check
 
 
 @pytest.mark.timeout(240)

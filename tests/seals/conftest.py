@@ -23,6 +23,7 @@ from lab.servers import RunningSandbox
 from lab.stores import make_archive
 from sandbox.world import World
 from tests.seals.authority import Authority
+from tests.seals.bundles import DAY, export, own
 from text.times import end_of_day, utc_now
 from workers.queue.embedded import EmbeddedServer
 
@@ -131,3 +132,11 @@ def sealed(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> 
 def empty_redis(redis_url: str) -> Iterator[None]:
     """Every test starts with an empty Redis."""
     yield
+
+
+@pytest.fixture(scope="module")
+def bundle(sealed: Sealed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    report = export(own(sealed, folder), DAY, "--out", str(folder / "case"))
+    assert (report["recordings"], report["not_sealed"], report["problems"]) == (CALLS_A_DAY, 0, [])
+    return folder / "case"

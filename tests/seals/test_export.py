@@ -5,14 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyrage
 import pytest
@@ -22,54 +18,18 @@ from archive.cases import new_id as new_case_id
 from archive.cases import put_case
 from archive.decision_records import CaseQuery, CaseRecord
 from archive.stores.store import open_store
-from lab.processes import callvault, run_callvault, wait_for
+from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from lab.worker import archive as archive_one
+from tests.seals.bundles import DAY, check, edit, export, own, unpacked
 from tests.seals.conftest import CALLS_A_DAY, Sealed
-from tests.seals.scripts import run_script
-from tests.seals.test_making_seals import ago
-from text.errors import UserError
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit
 from workers.export.exported import Exported, _file_name
-from workers.export.folder import begun
 from workers.export.index import About, Index
-from workers.export.kept import read_kept
 from workers.runtime import Runtime
 
 _AGE_KEY = str(pyrage.x25519.Identity.generate().to_public())
-DAY = f"since:{ago(4)} until:{ago(4)}"
-
-
-def own(sealed: Sealed, tmp_path: Path) -> dict[str, str]:
-    """A copy of the archive, since an export is logged there; a catalogue of its own; no Redis."""
-    archive = tmp_path / "archive"
-    if not archive.exists():
-        sealed.copy(archive)
-    own = {"CALLVAULT_ARCHIVE_URL": archive.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data"), "REDIS_URL": ""}
-    return sealed.environment | own
-
-
-def export(environment: dict[str, str], *words: str, status: int = 0) -> dict[str, Any]:
-    done = run_callvault(["export", *words, "--json"], environment)
-    assert done.returncode == status, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
-
-
-def check(bundle: Path) -> tuple[int, str]:
-    """Run the checker of a bundle."""
-    done = run_script(bundle / "check.py")
-    assert not done.stderr
-    return done.returncode, done.stdout
-
-
-@pytest.fixture(scope="module")
-def bundle(sealed: Sealed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export")
-    report = export(own(sealed, folder), DAY, "--out", str(folder / "case"))
-    assert (report["recordings"], report["not_sealed"], report["problems"]) == (CALLS_A_DAY, 0, [])
-    return folder / "case"
 
 
 def test_a_bundle_proves_its_recordings_without_the_archive(sealed: Sealed, bundle: Path) -> None:
@@ -91,194 +51,6 @@ def test_a_bundle_proves_its_recordings_without_the_archive(sealed: Sealed, bund
     assert page.count("<audio") == CALLS_A_DAY and "<script" not in page
     assert bundle.stat().st_mode & 0o077 == 0, "nobody else on this machine can read it"
     assert not (bundle / ".unfinished").exists()
-
-
-def _edit(path: Path, change: Callable[[bytes], bytes]) -> None:
-    data = change(path.read_bytes())
-    path.unlink()  # the files of the copy are hard links
-    path.write_bytes(data)
-
-
-def _forge_hash(bundle: Path) -> str:
-    """Change a recording and every record beside it that names its hash."""
-    audio = next((bundle / "audio").iterdir())
-    before = hashlib.sha256(audio.read_bytes()).hexdigest()
-    _edit(audio, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
-    after = hashlib.sha256(audio.read_bytes()).hexdigest()
-    summary = bundle / "proof" / "bundle.json"
-    record = next(path for path in bundle.rglob("recording.json") if before in path.read_text())
-    was = hashlib.sha256(record.read_bytes()).hexdigest()
-    _edit(record, lambda data: data.replace(before.encode(), after.encode()))
-    now = hashlib.sha256(record.read_bytes()).hexdigest()
-    _edit(
-        summary,
-        lambda data: data.replace(before.encode(), after.encode()).replace(was.encode(), now.encode()),
-    )
-    return audio.name
-
-
-def _forge_manifest(bundle: Path) -> str:
-    _forge_hash(bundle)
-    manifest = next((bundle / "proof" / "seals").glob("*.sha256"))
-    _edit(manifest, lambda data: b"0" * 64 + data[64:])
-    return f"{manifest.name}: is not the manifest"
-
-
-def _change_audio(bundle: Path) -> str:
-    audio = next((bundle / "audio").iterdir())
-    _edit(audio, lambda data: data + b"x")
-    return f"{audio.name}: was changed"
-
-
-def _remove_audio(bundle: Path) -> str:
-    audio = next((bundle / "audio").iterdir())
-    audio.unlink()
-    return f"{audio.name}: is missing"
-
-
-def _add_audio(bundle: Path) -> str:
-    (bundle / "audio" / "another.wav").write_bytes(b"RIFF")
-    return "another.wav: is not part"
-
-
-def _remove_seal(bundle: Path) -> str:
-    (bundle / "proof" / "seals" / "0000000001.json").unlink()
-    return "seal 1 is missing"
-
-
-def _remove_manifest(bundle: Path) -> str:
-    """Without it, a forged recording would look like one of a day that had no seal."""
-    seals = (bundle / "proof" / "seals").glob("*.json")
-    seal = next(path for path in seals if json.loads(path.read_bytes())["day"] == ago(4).isoformat())
-    seal.with_suffix(".sha256").unlink()
-    return f"{seal.stem}.sha256: is missing"
-
-
-def _change_seal(bundle: Path) -> str:
-    _edit(bundle / "proof" / "seals" / "0000000001.json", lambda data: data + b" ")
-    return "0000000002.json: does not contain the hash"
-
-
-def _summary(bundle: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
-    """Change the list of the files in a bundle."""
-
-    def changed(data: bytes) -> bytes:
-        summary = json.loads(data)
-        change(summary["files"])
-        return json.dumps(summary).encode()
-
-    _edit(bundle / "proof" / "bundle.json", changed)
-
-
-def _forge_outside_of_recordings(bundle: Path) -> str:
-    """Add a recording with a commit record under keys that no archive has."""
-    audio = b"RIFF forged"
-    name = "audio/2026-11-23 07.00.00Z +1312 to +1415 forged.wav"
-    sums = {"key": "/forged.wav", "size": len(audio), "sha256": hashlib.sha256(audio).hexdigest()}
-    record = json.dumps({"objects": [sums]}).encode()
-    own = {"key": "/recording.json", "size": len(record), "sha256": hashlib.sha256(record).hexdigest()}
-    (bundle / name).write_bytes(audio)
-    (bundle / "proof" / "forged.json").write_bytes(record)
-    _summary(bundle, lambda files: files.extend([sums | {"path": name}, own | {"path": "proof/forged.json"}]))
-    return "forged.wav: no commit record names it"
-
-
-def _swap_audio(bundle: Path) -> str:
-    """Give two recordings, both of which are proven, the names of each other."""
-    one, other = sorted((bundle / "audio").iterdir())[:2]
-    names = {f"audio/{one.name}": f"audio/{other.name}", f"audio/{other.name}": f"audio/{one.name}"}
-    kept = one.rename(bundle / "kept")
-    other.rename(one)
-    kept.rename(other)
-
-    def swap(files: list[dict[str, Any]]) -> None:
-        for row in files:
-            row["path"] = names.get(row["path"], row["path"])
-
-    _summary(bundle, swap)
-    return f"{one.name}: is not where its key says"
-
-
-def _change_transcript(bundle: Path) -> str:
-    path = next((bundle / "transcripts").iterdir())
-    _edit(path, lambda data: b"I confess.\n")
-    return f"{path.name}: is not what the records of its recording say"
-
-
-def _remove_transcript(bundle: Path) -> str:
-    transcript = next((bundle / "transcripts").iterdir())
-    transcript.unlink()
-    return transcript.stem.rpartition(" ")[2]
-
-
-def _remove_record(bundle: Path) -> str:
-    next(bundle.rglob("recording.json")).unlink()
-    return "recording.json: is missing"
-
-
-def _swap_transcripts(bundle: Path) -> str:
-    one, other = sorted((bundle / "transcripts").iterdir(), key=lambda path: path.stat().st_size)[
-        :: len(list((bundle / "transcripts").iterdir())) - 1
-    ]
-    assert one.read_bytes() != other.read_bytes()
-    kept = one.rename(bundle / "kept")
-    other.rename(one)
-    kept.rename(other)
-    return f"{one.name}: is not what the records"
-
-
-def _point_outside(bundle: Path) -> str:
-    """List a file that is proven, and lies outside of the bundle."""
-    audio = next((bundle / "audio").iterdir())
-    audio.rename(bundle.parent / audio.name)
-
-    def move(files: list[dict[str, Any]]) -> None:
-        next(row for row in files if row["path"] == f"audio/{audio.name}")["path"] = f"../{audio.name}"
-
-    _summary(bundle, move)
-    return f"../{audio.name}: is not where its key says"
-
-
-def _link_outside(bundle: Path) -> str:
-    audio = next((bundle / "audio").iterdir())
-    audio.symlink_to(audio.rename(bundle.parent / audio.name))
-    return f"{audio.name}: is missing"
-
-
-CHANGES = [
-    *(_forge_hash, _forge_manifest, _change_audio, _remove_audio, _add_audio, _remove_seal, _change_seal),
-    *(
-        _forge_outside_of_recordings,
-        _swap_audio,
-        _change_transcript,
-        _swap_transcripts,
-        _remove_transcript,
-        _remove_record,
-        _point_outside,
-        _link_outside,
-    ),
-    _remove_manifest,
-]
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_bundle_is_found_out(bundle: Path, tmp_path: Path, change: Callable[[Path], str]) -> None:
-    copy = Path(shutil.copytree(bundle, tmp_path / "copy", copy_function=os.link))
-    what = change(copy)
-    status, said = check(copy)
-    assert status == 1 and what in said
-
-
-def test_a_file_that_no_seal_of_its_sealed_day_lists_is_said_to_be_one(bundle: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(bundle, tmp_path / "copy", copy_function=os.link))
-    key = next(copy.rglob("recording.json")).parent.relative_to(copy / "proof").as_posix() + "x/recording.json"
-    forged = b'{"objects": []}'
-    (copy / "proof" / key).parent.mkdir()
-    (copy / "proof" / key).write_bytes(forged)
-    row = {"path": f"proof/{key}", "key": key, "size": len(forged), "sha256": hashlib.sha256(forged).hexdigest()}
-    _summary(copy, lambda files: files.append(row))
-    status, said = check(copy)
-    assert status == 3 and f"{key}: came after the seal of its day, or from elsewhere" in said
 
 
 @pytest.mark.parametrize("name", ["one", "another"])
@@ -304,53 +76,10 @@ def test_audio_that_custom_storage_put_elsewhere_is_proven_by_its_commit_record(
     assert status == (0 if name == "one" else 1) and ("is not where its key says" in said) == (name != "one")
 
 
-def test_an_export_that_was_killed_is_continued(sealed: Sealed, tmp_path: Path) -> None:
-    environment, archive, out = own(sealed, tmp_path), tmp_path / "archive", tmp_path / "case"
-    run_callvault(["index"], environment)
-    stuck = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))[2 * CALLS_A_DAY]
-    whole = stuck.rename(tmp_path / "whole.wav")
-    os.mkfifo(stuck)  # reading it blocks
-    with callvault(["export", "--all", "--out", str(out)], environment) as process:
-        wait_for(lambda: len(list(out.glob("audio/*.wav"))) > CALLS_A_DAY, 60, "the first files")
-        process.kill()
-    assert (out / ".unfinished").exists()
-    first = next((out / "audio").glob("*.wav"))
-    copied_at = first.stat().st_mtime_ns
-    stuck.unlink()
-    whole.rename(stuck)
-    refused = run_callvault(["export", DAY, "--out", str(out)], environment)
-    assert refused.returncode == 1 and "of another search" in refused.stderr
-    (out / "letter.txt").write_text("a person's own")
-    report = export(environment, "--all", "--out", str(out))
-    assert report["recordings"] == 3 * CALLS_A_DAY and check(out)[0] == 0
-    assert first.stat().st_mtime_ns == copied_at, "audio that was whole is not fetched again"
-    assert (out / "letter.txt").exists()
-    assert not list(out.rglob("*.part"))
-
-
-def test_a_run_that_was_killed_before_its_mark_is_continued_and_a_folder_of_something_else_is_refused(
-    tmp_path: Path,
-) -> None:
-    about = About(query="x", made_at="2026-11-27T10:00:00Z", archive_id="a")
-    for name, left in (("empty", []), ("begun", [".unfinished.part"])):
-        (tmp_path / name).mkdir()
-        for one in left:
-            (tmp_path / name / one).write_text('{"arch')
-        with begun(tmp_path / name, about):
-            assert [path.name for path in (tmp_path / name).iterdir()] == [".unfinished"]
-        with begun(tmp_path / name, about):
-            pass
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "letter.txt").touch()
-    with pytest.raises(UserError, match="already exists; choose another folder"), begun(tmp_path / "other", about):
-        pass
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["letter.txt"]
-
-
 def test_damage_in_the_archive_is_named_and_never_copied(sealed: Sealed, tmp_path: Path) -> None:
     environment, archive = own(sealed, tmp_path), tmp_path / "archive"
     audio = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))
-    _edit(audio[0], lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    edit(audio[0], lambda data: data[:-1] + bytes([data[-1] ^ 1]))
     audio[1].unlink()
     out = tmp_path / "case"
     report = export(environment, "--all", "--out", str(out), status=1)
@@ -371,73 +100,6 @@ def test_a_zip_holds_the_same_bundle(sealed: Sealed, tmp_path: Path) -> None:
     assert again.returncode == 1 and "already exists" in again.stderr
     lines = map(json.loads, run_callvault(["access-log", "--json"], environment).stdout.splitlines())
     assert [(one["query"], one["found"]) for one in lines if one["what"] == "export"] == [(call["id"], 1)]
-
-
-def unpacked(out: Path, tmp_path: Path) -> Path:
-    """Unpack a ZIP as somebody does who was given it."""
-    with zipfile.ZipFile(out) as packed:
-        assert packed.testzip() is None
-        names = packed.namelist()
-        assert len(names) == len(set(names))
-        packed.extractall(tmp_path / "unpacked")
-    (found,) = (tmp_path / "unpacked").iterdir()
-    return found
-
-
-def test_a_zip_that_was_killed_is_continued_from_its_whole_entries(sealed: Sealed, tmp_path: Path) -> None:
-    environment, archive, out = own(sealed, tmp_path), tmp_path / "archive", tmp_path / "case.zip"
-    run_callvault(["index"], environment)
-    stuck = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))[2 * CALLS_A_DAY]
-    whole = stuck.rename(tmp_path / "whole.wav")
-    os.mkfifo(stuck)  # reading it blocks
-    part = tmp_path / "case.zip.unfinished" / "bundle.zip"
-    with callvault(["export", "--all", "--out", str(out)], environment) as process:
-        wait_for(lambda: part.exists() and part.stat().st_size > 20_000, 60, "the first entries")
-        second = run_callvault(["export", "--all", "--out", str(out)], environment)
-        assert second.returncode == 1 and "another export writes it now" in second.stderr
-        process.kill()
-    stuck.unlink()
-    whole.rename(stuck)
-    with part.open("rb") as file:
-        kept = list(read_kept(file))
-    assert len(kept) > 10
-    first = next(one for one in kept if "/audio/" in one.info.filename)
-    part.write_bytes(part.read_bytes()[: kept[-1].end - 5])  # killed in the middle of an entry
-    audio = archive / next(archive.glob(f"recordings/*/*/*/{first.info.filename[-40:-4]}/audio.wav"))
-    audio.unlink()  # what is kept is not fetched again
-    report = export(environment, "--all", "--out", str(out))
-    assert report["recordings"] == 3 * CALLS_A_DAY and check(unpacked(out, tmp_path))[0] == 0
-    assert not part.parent.exists()
-
-
-def test_what_an_interrupted_export_holds_and_the_archive_no_longer_has_is_in_no_bundle(
-    sealed: Sealed, tmp_path: Path
-) -> None:
-    """Such as a recording that was erased in between."""
-    environment, archive = own(sealed, tmp_path), tmp_path / "archive"
-    for name in ("case", "case.zip"):
-        whole = tmp_path / "first" / name
-        export(environment, DAY, "--out", str(whole))
-        if name == "case":
-            mark = {"archive_id": json.loads((archive / "archive.json").read_bytes())["id"], "query": DAY}
-            (whole / ".unfinished").write_text(json.dumps(mark))
-            whole.rename(tmp_path / name)
-        else:
-            folder = tmp_path / "case.zip.unfinished"
-            folder.mkdir()
-            (folder / ".unfinished").write_text(json.dumps(mark))
-            whole.rename(folder / "bundle.zip")
-    gone = sorted(archive.glob(f"recordings/{ago(4):%Y/%m/%d}/*/audio.wav"))[CALLS_A_DAY // 2]
-    data = gone.read_bytes()
-    gone.unlink()
-    shutil.rmtree(gone.parent)
-    for name in ("case", "case.zip"):
-        report = export(environment, DAY, "--out", str(tmp_path / name), status=1)
-        assert [one["what"] for one in report["problems"]] == ["gone from the archive"]
-    assert data not in (tmp_path / "case.zip").read_bytes()
-    for bundle in (tmp_path / "case", unpacked(tmp_path / "case.zip", tmp_path)):
-        assert len(list((bundle / "audio").iterdir())) == CALLS_A_DAY - 1
-        assert "is not part of the bundle" not in check(bundle)[1]
 
 
 def test_a_bundle_of_a_case_names_it_and_says_that_it_holds(sealed: Sealed, tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ from archive.source import Source
 from archive.stores.store import StoreError, StoreRefused, open_store
 from lab.processes import receiver
 from lab.worker import own_runtime, settings_of
+from tests.seals.bundles import check
 from tests.seals.small import SmallArchive
-from tests.seals.test_export import check
 from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment, in_redis
 from tests.service.test_roles import bearer, make_token
 from text.times import format_instant, utc_now
