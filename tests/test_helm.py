@@ -114,16 +114,17 @@ def test_a_change_of_the_settings_restarts_the_pods() -> None:
 
 
 def test_what_a_user_sets_arrives() -> None:
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/own"}
     values = {
         "image": {"repository": "registry.example.com/callvault", "tag": "1.2.3"},
         "secretName": "own",
         "settings": {"CALLVAULT_ARCHIVE_URL": "gs://own/a", "CALLVAULT_DELETE_STOP_PERCENT": 5},
-        "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/own"}},
+        "serviceAccount": {"annotations": role},
         "worker": {"replicas": 7, "processes": 4},
     }
     found = {(one["kind"], one["metadata"]["name"]): one for one in rendered(values)}
     assert found["ConfigMap", "callvault"]["data"]["CALLVAULT_DELETE_STOP_PERCENT"] == "5", "every setting is a text"
-    assert found["ServiceAccount", "callvault"]["metadata"]["annotations"] == values["serviceAccount"]["annotations"]  # type: ignore[index]
+    assert found["ServiceAccount", "callvault"]["metadata"]["annotations"] == role
     worker = found["Deployment", "callvault-worker"]["spec"]
     (container,) = worker["template"]["spec"]["containers"]
     assert (worker["replicas"], container["args"]) == (7, ["worker", "--processes", "4"])

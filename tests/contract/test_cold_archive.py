@@ -19,6 +19,7 @@ import pytest
 from archive.archive import Archive
 from archive.erase import erase
 from archive.problems import Problem
+from archive.restore import look_at
 from archive.stores.store import RestoreWish, StoreCold, StoreRefused, open_store
 from cli.check import Noted, Wrong
 from cli.check_lifecycle import check_lifecycle
@@ -164,7 +165,7 @@ def test_an_export_names_the_cold_audio_that_it_leaves_out_asks_for_its_restore_
     page = (out / "index.html").read_text()
     assert "1 recording is not whole; it says below what is missing." in page and f"{cold.key}: {why}" in page
     copied = {path.name: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}
-    assert len(copied) == 7 and cold.archive.store.stat(cold.key).state == "cold", "nobody asked for its restore"  # type: ignore[union-attr]
+    assert (len(copied), look_at(cold.archive, cold.key).state) == (7, "cold"), "nobody asked for its restore"
 
     report = json.loads(cold.run(*export, "--restore", "--tier", "bulk", "--days", "3", "--json", status=1)[0])
     asked = {"recordings": [ID], "restores_asked": 1, "restores_asked_before": 0, "restore_failed": None}
