@@ -18,7 +18,7 @@ from typing import Any
 
 from archive.access import new_line
 from archive.archive import Archive
-from bench.machine import in_a_process, own_peak_mib
+from bench.machine import in_a_process, milliseconds_of, own_peak_mib
 from bench.scale import ACCESSES, RESULTS
 from lab.processes import receiver
 from lab.stores import make_archive
@@ -109,11 +109,7 @@ def _page_times(folder: Path, redis_url: str) -> dict[str, object]:
     settings = {"REDIS_URL": redis_url, "CALLVAULT_ARCHIVE_URL": (folder / "archive").as_uri()}
     with receiver(settings | {"CALLVAULT_DATA": str(folder)}, answer_seconds=900) as (client, _):
         for name, path in _PAGES.items():
-            taken = []
-            for _ in range(_RUNS):
-                started = time.perf_counter()
-                client.get(path).raise_for_status()
-                taken.append((time.perf_counter() - started) * 1000)
+            taken = milliseconds_of(client, path, _RUNS)
             found[name] = {
                 "first": round(taken[0]),
                 "median": round(statistics.median(taken)),

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.machine import own_peak_mib
+from bench.machine import milliseconds_of, own_peak_mib
 from config.scopes import Grant, Scope
 from lab.processes import receiver
 from lab.stores import make_archive
@@ -116,11 +116,7 @@ def page_times(folder: Path) -> dict[str, dict[str, float]]:
             while "still being built" in client.get("/ops/recordings").text and time.monotonic() < until:
                 time.sleep(1)
             for name, path in _PAGES.items():
-                taken = []
-                for _ in range(_RUNS):
-                    started = time.perf_counter()
-                    client.get(path).raise_for_status()
-                    taken.append((time.perf_counter() - started) * 1000)
+                taken = milliseconds_of(client, path, _RUNS)
                 times[name] = {"median": round(statistics.median(taken), 1), "max": round(max(taken), 1)}
     finally:
         server.stop()

@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from lab.processes import CLEAN, ROOT, program
 
@@ -95,3 +98,13 @@ def wrk(
     if result["errors"]:
         raise RuntimeError(f"{result['errors']:.0f} answers of {url} were not 2xx")
     return result
+
+
+def milliseconds_of(client: httpx.Client, path: str, runs: int) -> list[float]:
+    """What each of some requests of a page took, in milliseconds."""
+    taken = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        client.get(path).raise_for_status()
+        taken.append((time.perf_counter() - started) * 1000)
+    return taken
