@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -60,13 +61,16 @@ def test_a_list_that_telnyx_answers_with_500_is_one_line_in_its_place(
 @pytest.fixture
 def slow(furnished: RunningSandbox) -> Iterator[str]:
     """An address of the sandbox where uploads never come."""
+    ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             if "/uploads" in self.path:
-                time.sleep(5)
+                ended.wait(30)
+                self.close_connection = True
+                return
             answer = httpx.get(
                 furnished.world.base_url + self.path,
                 headers={"Authorization": self.headers["Authorization"]},
@@ -83,6 +87,7 @@ def slow(furnished: RunningSandbox) -> Iterator[str]:
 
     server = HttpServer(Handler)
     yield f"http://127.0.0.1:{server.server_port}/v2"
+    ended.set()
     server.stop()
 
 
