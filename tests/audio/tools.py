@@ -1,6 +1,6 @@
 """Files that ffmpeg, sox and lame write, into files and pipes, as recorders do.
 
-Made where the tools are installed.
+Made where the tools are installed; `make test` installs them where it may.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
+from lab.processes import Missing, program
 from tests.audio.build import form, noise, wav
 from tests.audio.odd_files import Odd
 
@@ -66,9 +68,19 @@ _WHYS = {
 }
 
 
+_TOOLS = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "sox": "sox", "lame": "lame"}  # with their packages
+
+
 def are_there() -> bool:
     """Whether this machine has all tools."""
-    return all(shutil.which(name) for name in ("ffmpeg", "ffprobe", "sox", "lame"))
+    return all(map(shutil.which, _TOOLS))
+
+
+def install() -> None:
+    """Install what is missing, where this process may; the tests that need it are skipped elsewhere."""
+    for name, package in _TOOLS.items():
+        with suppress(Missing):
+            program(name, package)
 
 
 def all_made() -> list[Odd]:
@@ -93,3 +105,7 @@ def _make(name: str, folder: Path) -> bytes:
     done = subprocess.run(command, cwd=folder, check=True, timeout=60, input=noise(160_000), capture_output=True)
     out = next(folder.glob("out.*"), None)
     return done.stdout if out is None else out.read_bytes()
+
+
+if __name__ == "__main__":
+    install()
