@@ -33,15 +33,13 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def put_decision(archive: Archive, decision: Decision, folder: str | None = None) -> None:
-    """Write a decision, and its copy into the folder of a committed recording.
+def put_decision(archive: Archive, decision: Decision) -> None:
+    """Write a decision.
 
     Raises:
         StoreError: the store did not take it.
     """
     archive.put_record(layout.decision_key(decision.scope, decision.subject, decision.id), decision)
-    if folder is not None:
-        archive.put_record(layout.decision_copy_key(folder, decision.id), decision)
 
 
 def put_hold_once(archive: Archive, decision: Decision) -> tuple[Decision, bool]:

@@ -200,6 +200,7 @@ def media_key(folder: str) -> str:
 
 
 DECISIONS = "decisions/"
+RECORDING_DECISIONS = "decisions/recordings/"
 CONNECTION_DECISIONS = "decisions/connections/"
 TRANSCRIBING = "transcribing/"
 DUTIES = "duties/"
@@ -208,7 +209,7 @@ API_TOKENS = "api-tokens/"
 RETENTION = "retention/"
 CASES = "cases/"
 _SCOPES: dict[Scope, str] = {
-    "recording": "decisions/recordings/",
+    "recording": RECORDING_DECISIONS,
     "connection": CONNECTION_DECISIONS,
     "everything": "decisions/everything/",
 }

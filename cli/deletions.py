@@ -298,7 +298,7 @@ def _warn_if_unknown(connection: str, data: Path | None) -> None:
     from cli.catalogue import opened, searched, up_to_date
     from telnyx_api.errors import TelnyxError
     from workers.catalogue.query import Query
-    from workers.deletion.decisions import is_known_at_telnyx
+    from workers.deletion.whereabouts import is_known_at_telnyx
 
     settings = settings_of(data)
     try:

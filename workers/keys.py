@@ -46,6 +46,8 @@ DELETIONS_PAUSED_BY = "callvault:deletions:paused-by"  # by whom, and since when
 # Set while the store or Telnyx does not answer: workers start no deletion.
 DELETIONS_BACK_OFF = "callvault:deletions:back-off"
 DECIDED_EARLY = "callvault:decided-early"  # hash: recordings with a decision older than their commit record
+# hash: ids of decisions about recordings that catalogues and seals learned of; "" once those of the archive are in it
+DECISIONS_ANNOUNCED = "callvault:decisions-announced"
 LEAVING = "callvault:deletions:leaving"  # hash: recording id -> its deletion in progress
 # sorted set: "recording id folder" of the originals deleted in the last hour, by when (seconds)
 LEFT = "callvault:deletions:left"
@@ -151,6 +153,7 @@ OF_AN_ARCHIVE = (
     LEFT,
     LEFT_TRANSCRIPTIONS,
     DECIDED_EARLY,
+    DECISIONS_ANNOUNCED,
     KNOWN_GONE,
     LIVE_DUTIES,
     DISPOSAL_DAYS,

@@ -26,6 +26,8 @@ from workers.deletion.decisions import NothingHeld
 from workers.deletion.deletion import refresh_pause
 from workers.deletion.duties import state_own_duties
 from workers.deletion.kept import schedule_unless_kept, what_keeps
+from workers.keys import CLOCK_QUEUE, UNSEALED, WRITTEN
+from workers.reconcile.decisions import announce_decisions
 from workers.recordings.writing import sole_writer
 
 HOLD = ("--why", "case 17", "--by", "ann")
@@ -103,6 +105,33 @@ async def test_what_is_recorded_while_redis_is_away_is_said_to_be_and_takes_effe
         await runtime.schedule.hasten(folder, 0)
         await delete_what_is_due(runtime)
         assert has_left(recording)
+
+
+async def test_a_decision_that_redis_did_not_hear_of_reaches_seals_and_pages_by_the_next_reconcile(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, redis: Any
+) -> None:
+    recording, held_early = sandbox.world.add_recording(seconds=0.5), sandbox.world.add_recording(seconds=0.5)
+    early_id = held_early.data["id"]
+    async with own_runtime(deleting) as runtime:
+        await archive(runtime, recording)
+        await announce_decisions(runtime)
+        assert redis.zscore(CLOCK_QUEUE, "find_unsealed:clock:") is not None, (
+            "for what an earlier Redis did not hear of"
+        )
+        await decisions.hold(runtime, recording.data["id"], "case 16", "ann")
+        async with own_runtime(deleting | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as without:
+            await decisions.hold(without, recording.data["id"], "case 17", "ann")
+            await decisions.hold(without, early_id, "case 17", "ann")
+        redis.delete(UNSEALED, WRITTEN, CLOCK_QUEUE)  # as once the day is sealed
+        for _ in range(2):
+            await announce_decisions(runtime)
+            assert redis.zcard(UNSEALED) == redis.xlen(WRITTEN) == 1, "once, and nothing that Redis had heard of"
+        ((_, entry),) = redis.xrange(WRITTEN)
+        assert (archive_folder / entry["key"]).read_text() == entry["data"]
+        assert json.loads(entry["data"])["why"] == "case 17"
+        assert redis.zcard(CLOCK_QUEUE) == 0
+        await archive(runtime, held_early)
+    assert list(folder_of(archive_folder, held_early).glob("decisions/*.json")), "the seal of its day lists it"
 
 
 async def test_a_hold_of_a_connection_needs_no_redis(

@@ -19,8 +19,7 @@ from text.errors import UserError
 from text.times import format_instant, format_moment, parse_instant, utc_now
 from workers.catalogue.query import BadQuery, Query
 from workers.deletion.decided import Decided
-from workers.deletion.decisions import moment_of
-from workers.deletion.whereabouts import what_left_before
+from workers.deletion.whereabouts import moment_of, what_left_before
 from workers.keys import CASES_OPEN, CASES_WRONG
 from workers.queue.script import write_when_full
 from workers.runtime import Runtime

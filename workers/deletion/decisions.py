@@ -29,6 +29,7 @@ from archive.layout import Scope
 from archive.records import CommitRecord, UnreadableRecord
 from archive.stores.store import StoreError
 from config.values import is_id
+from process.logs import get_logger
 from text.errors import UserError
 from text.one_line import one_line
 from text.times import format_instant, utc_now
@@ -42,14 +43,17 @@ from workers.deletion.whereabouts import (
     erasure_of,
     find_recording,
     is_at_telnyx,
+    moment_of,
     wait_for,
     what_left_before,
 )
 from workers.engine.lease import HeldElsewhere
-from workers.keys import DECIDED_EARLY
-from workers.queue.script import server_seconds, write_when_full
+from workers.keys import DECIDED_EARLY, DECISIONS_ANNOUNCED
+from workers.queue.script import write_when_full
 from workers.recordings.writing import sole_writer
 from workers.runtime import Runtime
+
+log = get_logger()
 
 _ERASURE_SECONDS = 30.0
 _NOT_SHOWN = ", or belongs to another account than this API key (Telnyx does not show it)"
@@ -88,7 +92,7 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str, *, once: 
     decided = Decided()
     try:
         if since is not None:
-            await _announce_copy(runtime, decision, found.folder)
+            await announce_copy(runtime, decision, found.folder)
             decided = await _what_came_before(runtime, recording_id, found, since)
         elif found.folder is not None:
             copy = layout.decision_copy_key(found.folder, decision.id)
@@ -104,14 +108,6 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str, *, once: 
         is_nowhere=is_gone and found.folder is None and not unknown,
         unknown=(*unknown, *decided.unknown),
     )
-
-
-async def moment_of(runtime: Runtime) -> float | None:
-    """Now, by the clock of Redis; None if Redis does not answer."""
-    try:
-        return await server_seconds(runtime.redis)
-    except (RedisError, OSError):
-        return None
 
 
 async def _what_came_before(runtime: Runtime, recording_id: str, found: Whereabouts, since: float) -> Decided:
@@ -225,17 +221,6 @@ async def release_connection(runtime: Runtime, connection_id: str, why: str, by:
 async def _held_by_setting(runtime: Runtime, connection_id: str) -> str | None:
     duties = await workers_duties(runtime)
     return "a worker's CALLVAULT_HOLD_CONNECTIONS names it" if connection_id in duties.hold_connections else None
-
-
-async def is_known_at_telnyx(runtime: Runtime, connection_id: str) -> bool:
-    """Whether Telnyx has a recording of a connection.
-
-    Raises:
-        TelnyxError: Telnyx does not answer.
-    """
-    async for _ in runtime.telnyx.recordings.list(filter={"connection_id": connection_id}, page_size=1):
-        return True
-    return False
 
 
 async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tuple[list[str], Released]:
@@ -360,30 +345,37 @@ def _decision(
 
 
 async def _write(runtime: Runtime, decision: Decision, folder: str | None = None) -> bool:
-    """Write a decision into the archive, then announce its copy in the recording's folder; False if Redis did not take that.
+    """Write a decision into the archive, then its copy in the recording's folder; False if Redis did not take that.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away, and nothing is recorded.
     """
     if folder is None and decision.scope == "recording":
         await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
-    await runtime.in_thread(put_decision, runtime.archive, decision, folder)
+    await runtime.in_thread(put_decision, runtime.archive, decision)
     if folder is not None:
         try:
-            await runtime.announce(layout.decision_copy_key(folder, decision.id), decision)
+            await announce_copy(runtime, decision, folder)
         except (RedisError, OSError):
             return False
+        except StoreError as error:
+            log.warning("a decision has no copy beside its recording until the next reconcile", error=str(error))
     return True
 
 
-async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | None) -> None:
-    """Copy a decision into its recording's folder; a job that archives the recording now copies it itself."""
+async def announce_copy(runtime: Runtime, decision: Decision, folder: str | None) -> None:
+    """Copy a decision into its recording's folder; a job that archives the recording now copies it itself.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away. A reconcile does it then.
+    """
     if folder is None:
         await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
     else:
         copy = layout.decision_copy_key(folder, decision.id)
         await runtime.in_thread(runtime.archive.put_once, copy, decision)
         await runtime.announce(copy, decision)
+    await write_when_full(runtime.redis, ("HSET", DECISIONS_ANNOUNCED, decision.id, "1"))
 
 
 async def _schedule(runtime: Runtime, folder: str | None) -> bool:

@@ -27,6 +27,7 @@ from workers.deletion.decided import Decided
 from workers.deletion.duties import other_units
 from workers.deletion.may_delete import LONGEST_QUESTION_SECONDS
 from workers.deletion.schedule import Leaving
+from workers.queue.script import server_seconds
 from workers.runtime import Runtime
 
 Concerns = Callable[[CommitRecord], bool]
@@ -81,6 +82,17 @@ async def is_at_telnyx(runtime: Runtime, recording_id: str) -> bool | None:
         return await _day_at_telnyx(runtime, recording_id) is not None
     except (TelnyxError, ValueError):
         return None
+
+
+async def is_known_at_telnyx(runtime: Runtime, connection_id: str) -> bool:
+    """Whether Telnyx has a recording of a connection.
+
+    Raises:
+        TelnyxError: Telnyx does not answer.
+    """
+    async for _ in runtime.telnyx.recordings.list(filter={"connection_id": connection_id}, page_size=1):
+        return True
+    return False
 
 
 async def _day_at_telnyx(runtime: Runtime, recording_id: str) -> date | None:
@@ -140,6 +152,14 @@ def _disposal_of(archive: Archive, folder: str) -> str | None:
     last, gone = records[-1], {part for record in records for part in record.goes}
     goes = " and ".join(part for part in PARTS if part in gone)
     return f"disposed of ({goes}) at {format_moment(last.disposed_at)} under retention rule {last.rule}"
+
+
+async def moment_of(runtime: Runtime) -> float | None:
+    """Now, by the clock of Redis; None if Redis does not answer."""
+    try:
+        return await server_seconds(runtime.redis)
+    except (RedisError, OSError):
+        return None
 
 
 async def what_left_before(runtime: Runtime, concerns: Concerns | None, since: float | None) -> Decided:

@@ -34,6 +34,7 @@ from workers.queue.script import server_now, server_seconds, write_when_full
 from workers.reconcile.archived_days import ArchivedDays
 from workers.reconcile.comparison import OF_ONE_LIST, Comparison, Tally, recordings_of, transcriptions_of, window
 from workers.reconcile.dead_letters import end_done_letters
+from workers.reconcile.decisions import announce_decisions
 from workers.reconcile.unreadable import readable
 from workers.recordings.requests import CountRequest, ReconcileRequest, count_job, reconcile_job
 from workers.recordings.routing import Event, jobs_of
@@ -67,7 +68,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
         except OF_ONE_LIST as error:
             failed.append(Failure("webhook deliveries", f"since {since}", error))
 
-    errors = await _each_of(walk, replay, partial(end_done_letters, runtime))
+    errors = await _each_of(walk, replay, partial(end_done_letters, runtime), partial(announce_decisions, runtime))
     for what in dict.fromkeys(one.kind for one in failed):
         days = [one for one in failed if one.kind == what]
         text = f"Telnyx cannot list {what} ({days[0].name}): {days[0].error}"

@@ -1,0 +1,51 @@
+"""Announce decisions about recordings that were written while Redis was away.
+
+They are in force, but catalogues do not show them, and no seal would list a copy beside a recording whose day is sealed.
+"""
+
+from __future__ import annotations
+
+from archive import layout
+from archive.archive import Archive
+from archive.decision_records import Decision
+from archive.decisions import read_decisions
+from workers.deletion.decisions import announce_copy
+from workers.deletion.whereabouts import find_recording
+from workers.keys import DECISIONS_ANNOUNCED
+from workers.queue.jobs import enqueue
+from workers.queue.script import write_when_full
+from workers.recordings.requests import find_unsealed_job
+from workers.runtime import Runtime
+
+_AT_ONCE = 1_000
+
+
+async def announce_decisions(runtime: Runtime) -> None:
+    """Announce each decision that this Redis does not know; of an empty Redis, have the archive listed for unsealed days.
+
+    One whose recording cannot be looked for now waits for the next reconcile.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    known = {name.decode("utf-8", "replace") for name in await runtime.redis.hkeys(DECISIONS_ANNOUNCED)}
+    found = await runtime.in_thread(_keys, runtime.archive)
+    if "" not in known:
+        await enqueue(runtime.redis, find_unsealed_job())
+        names = [*found, ""]  # the mark last: what was interrupted begins anew
+        for i in range(0, len(names), _AT_ONCE):
+            rows = (("HSET", DECISIONS_ANNOUNCED, name, "1") for name in names[i : i + _AT_ONCE])
+            await write_when_full(runtime.redis, *rows)
+        return
+    for name in found.keys() - known:
+        decision = (await runtime.in_thread(read_decisions, runtime.archive, [found[name]]))[name]
+        if not isinstance(decision, Decision) or decision.id != name:  # verify reports it
+            continue
+        there = await find_recording(runtime, decision.subject)
+        if there.folder is not None or not there.unknown:
+            await announce_copy(runtime, decision, there.folder)
+
+
+def _keys(archive: Archive) -> dict[str, str]:
+    """The keys of all decisions about recordings, by the id of the decision; blocks."""
+    return {layout.name_of(stored.key): stored.key for stored in archive.store.list(layout.RECORDING_DECISIONS)}
