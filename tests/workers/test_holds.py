@@ -134,6 +134,25 @@ async def test_a_decision_that_redis_did_not_hear_of_reaches_seals_and_pages_by_
     assert list(folder_of(archive_folder, held_early).glob("decisions/*.json")), "the seal of its day lists it"
 
 
+async def test_a_decision_that_is_recorded_is_reported_so_whatever_cannot_be_read_after_it(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=4, silent=True)
+    recording_id = recording.data["id"]
+    async with own_runtime(deleting) as runtime:
+        await archive(runtime, recording)
+        await decisions.hold(runtime, recording_id, "case 17", "ann")
+        unreadable = archive_folder / "duties/a-unit/00000001.json"
+        unreadable.parent.mkdir(parents=True)
+        unreadable.write_text("{")
+        released = await decisions.release(runtime, recording_id, "over", "ann")
+        _, approved = await decisions.approve(runtime, recording_id, "listened", "ann")
+        for found in (released, approved):
+            assert found.follows.startswith("unknown: ") and "duties/a-unit" in found.follows
+        unreadable.unlink()
+        assert await what_keeps(runtime, key_of(archive_folder, recording)) is None
+
+
 async def test_a_hold_of_a_connection_needs_no_redis(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:

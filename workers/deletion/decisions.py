@@ -156,11 +156,19 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
     is_told = await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
     if found.erased is None and found.gone is None:
         is_told = await _schedule(runtime, folder) and is_told
-    return replace(await _released(runtime, found), is_told=is_told)
+    return await _follows(runtime, found, is_told)
+
+
+async def _follows(runtime: Runtime, found: Whereabouts, is_told: bool) -> Released:
+    """What follows a release or an approval. It is recorded, so what cannot be read now is reported and not raised."""
+    try:
+        return replace(await _released(runtime, found), is_told=is_told)
+    except (RedisError, OSError, StoreError, UnreadableRecord) as error:
+        return Released(instead=f"unknown: what becomes of its original ({one_line(error)})", is_told=is_told)
 
 
 async def _released(runtime: Runtime, found: Whereabouts) -> Released:
-    """What becomes of a recording that was released."""
+    """What becomes of a recording that was released or approved."""
     if found.erased is not None:
         return Released(instead=f"the recording was {found.erased}")
     folder = found.folder
@@ -252,7 +260,7 @@ async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tup
         raise UserError(f"recording {recording_id} has no findings, so there is nothing to approve{same}")
     is_told = await _write(runtime, _decision("approve", "recording", recording_id, why, by, findings=findings), folder)
     is_told = await _schedule(runtime, folder) and is_told
-    return findings, Released(await what_keeps(runtime, folder), is_told=is_told)
+    return findings, await _follows(runtime, found, is_told)
 
 
 async def pause(runtime: Runtime, why: str, by: str) -> Decided:
