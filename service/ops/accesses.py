@@ -60,7 +60,7 @@ class _Counted(Protocol):
 
 
 class _OfDeletions(Protocol):
-    originals: list[object]
+    originals: Sequence[Any]
     held: Sequence[Any]
     kept: Sequence[Any]
     first: Sequence[Any]
@@ -97,10 +97,10 @@ def search(request: Request) -> Said | None:
 def deletions(request: Request) -> Said | None:
     """A look at the originals that are scheduled, held or kept, unless there are none."""
     shown: _OfDeletions = request.state.shown
-    rows = {hit.row.recording_id for hit in (*shown.held, *shown.kept)} | {one.recording_id for one in shown.first}
-    number = (
-        len(shown.originals) or len(rows) or len(shown.holds or ())
-    )  # the API has rows that the filter of the table hides
+    rows = {one.recording_id for one in shown.originals}
+    if request.scope["path"].startswith("/api/"):  # which also has those that the filter of the table leaves out
+        rows |= {hit.row.recording_id for hit in (*shown.held, *shown.kept)} | {one.recording_id for one in shown.first}
+    number = len(rows) or len(shown.holds or ())
     return Said("list", about="deletions", found=number) if number else None
 
 

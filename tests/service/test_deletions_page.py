@@ -12,7 +12,7 @@ import pytest
 from archive import layout
 from lab.processes import receiver
 from tests.seals.small import SmallArchive
-from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment
+from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment, in_redis
 from text.times import format_instant, utc_now
 from workers.keys import DELETIONS_DUE
 
@@ -88,6 +88,28 @@ def test_pages_of_the_api_have_every_original_also_if_some_go_meanwhile(
         assert "More originals" in shown
         for wrong in ("x", "nan~a||", "1~a|b|c", "inf~a||"):
             assert client.get("/api/deletions", params={"after": wrong}, headers=headers).status_code == 400, wrong
+
+
+def test_the_access_log_counts_what_an_answer_has_of_which_the_table_shows_only_what_its_filter_leaves(
+    redis_url: str, redis: Any, tmp_path: Path
+) -> None:
+    small = SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID})
+    key = layout.commit_key(small.recording(2, "2-silent"))
+    record = small.read(key)
+    record["audio"]["findings"] = ["silent"]
+    small.write(key, record)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with receiver(environment(redis_url, small)) as (client, _):
+
+        def look(path: str) -> list[tuple[str, int]]:
+            before = len(in_redis(redis))
+            client.get(path, headers=headers).raise_for_status()
+            return [(row["about"], row["found"]) for row in in_redis(redis)[before:]]
+
+        assert look("/api/deletions?state=held") == [("deletions", 1)], "it has the recording that is kept"
+        assert look("/ops/deletions?state=held") == [], "it does not"
+        _hold_elsewhere(small, "2-silent")
+        assert look("/ops/deletions?state=kept") == look("/api/deletions") == [("deletions", 1)]
 
 
 def _hold_elsewhere(small: SmallArchive, recording_id: str, copy: str = "") -> None:
