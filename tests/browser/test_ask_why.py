@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from tests.audio.build import pcm, wav
 from tests.browser.conftest import assert_can_be_read, sign_in, until
 from tests.seals.small import SmallArchive, ago
 from tests.service.test_access_log import ARCHIVE_ID, environment
+from tests.service.test_exports import opened
+from text.times import format_instant, utc_now
+from workers.export.place import End, Request, new_id
 from workers.keys import ACCESS_WAITING
 
 ONE = "/ops/recordings/11-one"
@@ -98,3 +102,21 @@ def test_lists_are_exported_and_evidence_is_shared_with_a_reason(page: Page, red
         page.get_by_role("button", name="Take the inventory").click()
     assert download.value.suggested_filename == f"recordings-{ago(11)}.csv"
     assert _lines(redis) == [("export", "audit 3"), ("export", "audit 4")]
+
+
+def test_a_reason_stays_while_it_is_typed_and_the_page_follows_another_export(
+    page: Page, small: SmallArchive, redis_url: str
+) -> None:
+    exports, now = opened(environment(redis_url, small), small.root), utc_now()
+    ready, waiting = new_id(now), new_id(now)
+    for one in (ready, waiting):
+        exports.ask(Request(one, ARCHIVE_ID, format_instant(now), "Ann", "state:archived", 8, 1, [], 24), [])
+    exports.end(ready, End("ready", format_instant(now), format_instant(now + timedelta(days=1)), "x", 1, "0" * 64, 8))
+    page.goto("/ops/exports")
+    reason = page.get_by_label("Reason")
+    reason.fill("complaint 17")
+    for _ in range(2):  # the first is on the page when the second comes
+        with page.expect_response("**/ops/exports"):
+            pass
+    expect(reason).to_have_value("complaint 17")
+    expect(reason).to_be_focused()
