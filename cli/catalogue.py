@@ -17,7 +17,7 @@ from config.settings import Settings
 from telnyx_api.account import Account
 from text.counts import many
 from text.errors import UserError
-from text.times import parse_instant
+from text.times import format_moment
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
 from workers.catalogue.lookup import day_at_telnyx, first_day, take_from_archive
@@ -74,7 +74,7 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
     except StoreError as error:
         if (as_of := catalogue.state(AS_OF)) is None:
             raise
-        at = f"{parse_instant(as_of):%Y-%m-%d %H:%M:%S} UTC"
+        at = format_moment(as_of)
         _print(f"The archive does not answer; results are as of {at}, and newer recordings may be missing: {error}")
         return
     if why is not None and says_how:

@@ -40,7 +40,7 @@ from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line
 from text.sizes import format_size
-from text.times import format_duration, utc_now
+from text.times import format_duration, format_moment, utc_now
 from workers.alerts.delivery import NotDelivered, deliver_once
 from workers.alerts.kinds import KINDS
 from workers.conditions import CONDITIONS, known_conditions
@@ -253,7 +253,7 @@ async def _archive(settings: Settings, redis: Any) -> str:
 
     def look() -> str:
         archive = open_archive(settings)
-        made_at = archive.identity.created_at
+        made_at = format_moment(archive.identity.created_at, None)
         archive.store.stat("probe/checksum")
         next(iter(archive.store.list("recordings/")), None)
         archived = archive.put(_PROBE, iter((b"callvault doctor\n",)), "text/plain")

@@ -12,7 +12,7 @@ import msgspec
 from cli.console import print_json
 from cli.options import DataFolder, Json, run_in_service
 from text.counts import many
-from text.times import format_duration
+from text.times import format_duration, format_moment
 
 if TYPE_CHECKING:
     from workers.status import Status
@@ -63,7 +63,9 @@ def _print(found: Status) -> None:
     state = deletions.mode if deletions.paused is None else f"paused: {pause}"
     lines.append(("deletion", f"{state}; {many(deletions.due, 'original')} scheduled"))
     seals = found.seals
-    last = f", last for {seals.last_day}, sealed {seals.last_sealed_at}" if seals.count else ""
+    last = ""
+    if seals.last_sealed_at is not None:
+        last = f", last for {seals.last_day}, sealed {format_moment(seals.last_sealed_at, None)}"
     days = open_days(seals.days_open, len(seals.overdue), seals.next_at)
     lines.append(("seals", f"{seals.count}{last}; {days}"))
     for row in seals.overdue[:_DAYS_SHOWN]:

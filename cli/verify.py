@@ -200,7 +200,7 @@ def _earlier(state: Verified) -> str:
     earlier = state.earlier
     if earlier is None:
         return ""
-    span = f"between {earlier.begun_at} and {earlier.stopped_at}"
+    span = f"between {format_moment(earlier.begun_at, None)} and {format_moment(earlier.stopped_at, None)}"
     return (
         f"an earlier run checked {many(earlier.recordings, 'recording')} up to {earlier.through}, {span}, "
         "and this run did not check them again"

@@ -23,7 +23,7 @@ from service.ops.parts import Ops
 from service.ops.person import Refused
 from text.errors import UserError
 from text.sizes import format_size
-from text.times import format_instant
+from text.times import format_moment
 from workers.seals.signing import open_seal_keys
 from workers.seals.witness import Witnessed, last_witnessed
 
@@ -177,8 +177,8 @@ def _witness(taken: Witnessed | str, sequence: int) -> Check:
         return Check("unknown", taken)
     if sequence > taken.sequence:
         return Check("unknown", "none is known to have a head that covers it")
-    at = format_instant(datetime.fromtimestamp(taken.at, UTC))[:16].replace("T", " ")
-    return Check("good", f"the head of seal {taken.sequence}, which covers it, was sent on {at} UTC")
+    at = format_moment(datetime.fromtimestamp(taken.at, UTC))
+    return Check("good", f"the head of seal {taken.sequence}, which covers it, was sent on {at}")
 
 
 async def file_of_seal(ops: Ops, name: str, links: Sequence[Link]) -> Response:

@@ -128,6 +128,14 @@ def test_no_command_about_retention_prints_a_raw_time_to_a_person(
     assert "UTC+01:00 (Europe/Berlin)" in said[4] and " UTC)" in said[4], "of the rules: ends; holds name their zone"
 
 
+def test_a_status_and_the_doctor_name_the_zone_of_their_times(here: dict[str, str], redis_url: str) -> None:
+    own = here | {"REDIS_URL": redis_url}
+    status, doctor = run_callvault(["status"], own).stdout, run_callvault(["doctor"], own).stdout
+    for said, what in ((status, ", sealed "), (doctor, ", created ")):
+        (line,) = [line for line in said.splitlines() if what in line]
+        assert "UTC+05:30" in line and not RAW.search(line), said
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> dict[str, str]:
     """A machine in Kolkata, five and a half hours ahead, with a call that began at 22:30 UTC eleven days ago."""
