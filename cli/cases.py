@@ -264,7 +264,9 @@ def _in_words(counts: CaseCounts, zone: tzinfo | None) -> list[str]:
         zone_name, ends = format_column([first_instant(counts.first), first_instant(counts.last)], zone)
         lines.append(f"calls from {ends[0]} to {ends[1]} ({zone_name})")
     if counts.unsure:
-        lines.append(f"{counts.unsure} of them may belong to it: Telnyx does not say what the case asks for")
+        lines.append(
+            f"{counts.unsure} of them may not belong to it: Telnyx does not say what the case asks for, so it holds them too"
+        )
     if counts.damaged:
         lines.append(f"{counts.damaged} of them damaged: run `callvault verify`")
     if counts.disposed:
