@@ -69,7 +69,7 @@ def _facts(certificate: Certificate, json_name: str, json_sha256: str, signer: s
     counts = f"{many(certificate.recordings, 'recording')}, {many(certificate.objects, 'object')}"
     yield "Destroyed", f"{counts}, {many(certificate.bytes, 'byte')} ({size})"
     yield "Archive", certificate.archive_id
-    yield "Made", f"{certificate.made_at} by {certificate.by}"
+    yield "Made", f"{format_moment(certificate.made_at)} by {certificate.by}"
     head = "none" if certificate.head_sha256 is None else f"seal {certificate.head_sequence}, {certificate.head_sha256}"
     yield "Head of the seals", head
     yield "The same as JSON", f"{json_name}, SHA-256 {json_sha256}"
