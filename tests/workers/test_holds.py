@@ -26,7 +26,7 @@ from workers.deletion.decisions import NothingHeld
 from workers.deletion.deletion import refresh_pause
 from workers.deletion.duties import state_own_duties
 from workers.deletion.kept import schedule_unless_kept, what_keeps
-from workers.keys import CLOCK_QUEUE, UNSEALED, WRITTEN
+from workers.keys import CLOCK_QUEUE, DELETIONS_DUE, UNSEALED, WRITTEN
 from workers.reconcile.decisions import announce_decisions
 from workers.recordings.writing import sole_writer
 
@@ -132,6 +132,28 @@ async def test_a_decision_that_redis_did_not_hear_of_reaches_seals_and_pages_by_
         assert redis.zcard(CLOCK_QUEUE) == 0
         await archive(runtime, held_early)
     assert list(folder_of(archive_folder, held_early).glob("decisions/*.json")), "the seal of its day lists it"
+
+
+async def test_the_next_reconcile_schedules_what_was_released_while_redis_was_away_also_of_a_sealed_day(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, redis: Any
+) -> None:
+    """Reconcile compares no sealed day, so only the decision leads to the original."""
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    async with own_runtime(deleting) as runtime:
+        await archive(runtime, recording)
+        await announce_decisions(runtime)
+        await decisions.hold(runtime, recording_id, "case 17", "ann")
+        async with own_runtime(deleting | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as without:
+            await decisions.release(without, recording_id, "over", "ann")
+        assert redis.zcard(DELETIONS_DUE) == 0
+        await announce_decisions(runtime)
+        assert redis.zrange(DELETIONS_DUE, 0, -1) == [key_of(archive_folder, recording)]
+        await runtime.schedule.hasten(key_of(archive_folder, recording), 0)
+        await delete_what_is_due(runtime)
+        assert has_left(recording)
+        await announce_decisions(runtime)
+        assert redis.zcard(DELETIONS_DUE) == 0
 
 
 async def test_a_decision_that_is_recorded_is_reported_so_whatever_cannot_be_read_after_it(

@@ -1,6 +1,7 @@
 """Announce decisions about recordings that were written while Redis was away.
 
-They are in force, but catalogues do not show them, and no seal would list a copy beside a recording whose day is sealed.
+They are in force, but catalogues do not show them, and no seal would list a copy beside a recording whose day is sealed. Nor
+does a reconcile, which skips sealed days, find an original that was freed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from archive.archive import Archive
 from archive.decision_records import Decision
 from archive.decisions import read_decisions
 from workers.deletion.decisions import announce_copy
+from workers.deletion.kept import schedule_unless_kept
 from workers.deletion.whereabouts import find_recording
 from workers.keys import DECISIONS_ANNOUNCED
 from workers.queue.jobs import enqueue
@@ -21,7 +23,9 @@ _AT_ONCE = 1_000
 
 
 async def announce_decisions(runtime: Runtime) -> None:
-    """Announce each decision that this Redis does not know; of an empty Redis, have the archive listed for unsealed days.
+    """Announce each decision that this Redis does not know, and schedule the original of one that nothing keeps any more.
+
+    If Redis knows none yet, the archive is listed for unsealed days and originals.
 
     One whose recording cannot be looked for now waits for the next reconcile.
 
@@ -42,8 +46,11 @@ async def announce_decisions(runtime: Runtime) -> None:
         if not isinstance(decision, Decision) or decision.id != name:  # verify reports it
             continue
         there = await find_recording(runtime, decision.subject)
-        if there.folder is not None or not there.unknown:
-            await announce_copy(runtime, decision, there.folder)
+        if there.folder is None and there.unknown:
+            continue
+        if there.folder is not None and there.gone is None and there.erased is None:
+            await schedule_unless_kept(runtime, [there.folder])  # a release or an approval may have freed it
+        await announce_copy(runtime, decision, there.folder)
 
 
 def _keys(archive: Archive) -> dict[str, str]:
