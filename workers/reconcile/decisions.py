@@ -25,7 +25,7 @@ _AT_ONCE = 1_000
 async def announce_decisions(runtime: Runtime) -> None:
     """Announce each decision that this Redis does not know, and schedule the original of one that nothing keeps any more.
 
-    If Redis knows none yet, the archive is listed for unsealed days and originals.
+    If Redis knows none yet, and there are some, the archive is listed for unsealed days and originals.
 
     One whose recording cannot be looked for now waits for the next reconcile.
 
@@ -35,7 +35,8 @@ async def announce_decisions(runtime: Runtime) -> None:
     known = {name.decode("utf-8", "replace") for name in await runtime.redis.hkeys(DECISIONS_ANNOUNCED)}
     found = await runtime.in_thread(_keys, runtime.archive)
     if "" not in known:
-        await enqueue(runtime.redis, find_unsealed_job())
+        if found:  # else nothing was released, and a full Redis, which takes no job, is not in the way
+            await enqueue(runtime.redis, find_unsealed_job())
         names = [*found, ""]  # the mark last: what was interrupted begins anew
         for i in range(0, len(names), _AT_ONCE):
             rows = (("HSET", DECISIONS_ANNOUNCED, name, "1") for name in names[i : i + _AT_ONCE])
