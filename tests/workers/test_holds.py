@@ -115,7 +115,7 @@ async def test_a_decision_that_redis_did_not_hear_of_reaches_seals_and_pages_by_
     async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await announce_decisions(runtime)
-        assert redis.zcard(CLOCK_QUEUE) == 0, "there is none that an earlier Redis did not hear of"
+        assert redis.zcard(CLOCK_QUEUE) == 0, "no decision waits for it"
         redis.delete(DECISIONS_ANNOUNCED)
         await decisions.hold(runtime, recording.data["id"], "case 16", "ann")
         await announce_decisions(runtime)
