@@ -90,7 +90,7 @@ def test_a_container_is_healthy_if_its_command_is(tmp_path: Path, runs: str, sta
     {runs} & sleep 1
     for try in $(seq 50); do
       callvault healthy --container >out 2>&1; status=$?
-      grep -qxE '{shown}' out && break
+      grep -qxE '{shown}' out && [ "$status" = {status} ] && break  # `up` starts its processes one by one
       sleep 0.2
     done
     cat out; exit $status"""
