@@ -91,10 +91,15 @@ class Plays:
         play = self._known.get(key)
         if play is None or now >= play.until:
             stands = await self._log.write(line, "" if is_once else name)
-            if play is not None:
-                await self._write_sent(play)
-            play = _Play(line, stands.id, now + stands.seconds, request.state.bytes_per_second)
-            self._known[key] = play
+            before = self._known.get(key)
+            if before is not None and before.line_id == stands.id:  # another range was asked for at the same time
+                play, play.until = before, now + stands.seconds
+            else:
+                play = _Play(line, stands.id, now + stands.seconds, request.state.bytes_per_second)
+                self._known[key] = play
+                if before is not None:  # it may still be sending
+                    self._known[before.line_id] = before
+        play.last = time.monotonic()
         if isinstance(response, StreamingResponse):
             response.body_iterator = self._counted(play, response.body_iterator)
         if self._watching is None or self._watching.done():
@@ -119,10 +124,14 @@ class Plays:
             await asyncio.sleep(min(_LOOK_SECONDS, self._quiet_seconds))
             now = time.monotonic()
             for key, play in [*self._known.items()]:
-                if play.running or now - play.last < self._quiet_seconds:
+                if not self._is_quiet(play, now) or not await self._write_sent(play):
                     continue
-                if await self._write_sent(play) and (now >= play.until or len(self._known) > _MOST_KNOWN):
+                is_over = now >= play.until or len(self._known) > _MOST_KNOWN
+                if is_over and self._is_quiet(play, now):  # nobody has gone on meanwhile
                     self._known.pop(key, None)
+
+    def _is_quiet(self, play: _Play, now: float) -> bool:
+        return not play.running and now - play.last >= self._quiet_seconds
 
     async def _write_sent(self, play: _Play) -> bool:
         """Write how much was sent since the last such line; returns False if it has to be tried again."""
