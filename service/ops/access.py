@@ -11,9 +11,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,11 +24,10 @@ from config.scopes import Grant
 from config.settings import Settings
 from config.sign_in import SignIn
 from process.logs import get_logger
-from process.private import private_folder
-from service.ops.csrf import unmasked
+from service.ops.csrf import assert_of_these_pages, unmasked
 from service.ops.guesses import Guesses
-from service.ops.person import How, Person, Refused, address_of, text_of_header
-from service.ops.signed import SignedFor
+from service.ops.person import How, Person, Refused, address_of, bearer_of, text_of_header
+from service.ops.signed import SignedFor, key_of_machine
 from service.protocol import peer_of
 from text.counts import many
 from workers.api_tokens import PREFIX, KnownTokens, grant_of
@@ -88,7 +85,7 @@ class Access:
             self._provider = Provider(ways.openid)
             self._open = Sessions(self._provider, redis)
             secret = secret or ways.openid.client_secret.get_secret_value()  # all receivers have it
-        key = secret or _key_of(settings.data_folder)
+        key = secret or key_of_machine(settings.data_folder)
         self._sessions = SignedFor(key, salt="callvault ops session")
         self._attempts = SignedFor(key, salt="callvault attempt to sign in")
         self._addresses = URLSafeSerializer(key, salt="callvault address of audio")
@@ -120,8 +117,7 @@ class Access:
             StoreError: the archive, which holds the API tokens, does not answer.
             redis.exceptions.RedisError: Redis, which holds the sessions of the OpenID provider, does not answer.
         """
-        given = request.headers.get("authorization", "")
-        bearer = given.removeprefix("Bearer ") if given.startswith("Bearer ") else ""
+        bearer = bearer_of(request)
         if bearer.startswith(PREFIX):
             if (row := await self._api_token(request, bearer)) is None:
                 raise Refused(401, "the API token is unknown, revoked, or past its end")
@@ -133,7 +129,9 @@ class Access:
             if bearer:
                 raise Refused(401, "the token is wrong: no CALLVAULT_OPS_TOKEN is set, and API tokens begin with cvt_")
         elif bearer:
-            return Person("api", "", "token", _ALL) if await self._is_let_in(request, bearer) else None
+            if not await self._is_let_in(request, bearer):
+                raise Refused(401, "the token is wrong: it is not the ops token, and API tokens begin with cvt_")
+            return Person("api", "", "token", _ALL)
         match self._cookie(request):
             case {"session": str(secret), "csrf": str(csrf)} if self._open is not None:
                 return await self._of_session(self._open, secret, csrf)
@@ -170,6 +168,7 @@ class Access:
         person = Person(_printable(user), csrf, "proxy", access.grants([user], groups), user)
         if not person.roles:
             log.warning("sign-in refused", who=person.name, how="proxy", groups=len(groups))
+            request.state.has_no_role = person
             raise Refused(403, _no_role(person.name, len(groups)))
         return person
 
@@ -331,8 +330,7 @@ class Access:
         given = unmasked(request.headers.get("x-csrf-token") or form.get("csrf", ""))
         if not hmac.compare_digest(given.encode(), person.csrf.encode()):
             raise Refused(403, "the page has expired or the request comes from another site; reload the page")
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise Refused(403, "the request comes from another site")
+        assert_of_these_pages(request)
 
     async def _api_token(self, request: Request, given: str) -> ApiToken | None:
         """The API token that is given, if it works; failures are counted by address.
@@ -379,19 +377,3 @@ def _must_be_local(request: Request) -> None:
     if address_of(request) in _LOOPBACK_CLIENTS and name in _LOOPBACK_NAMES and not is_forwarded:
         return
     raise Refused(403, "CALLVAULT_OPS_TOKEN is not set, so the ops pages answer only on this machine")
-
-
-def _key_of(data_folder: Path) -> str:
-    """The session key of this machine, shared by its receivers and created at the first use."""
-    path, made = data_folder / "ops.key", data_folder / f"ops.key.{secrets.token_hex(8)}"
-    try:
-        private_folder(data_folder)
-        if not path.exists():
-            made.touch(mode=0o600)
-            made.write_text(secrets.token_urlsafe(32))
-            with suppress(FileExistsError):
-                path.hardlink_to(made)
-            made.unlink()
-        return path.read_text()
-    except OSError:
-        return secrets.token_urlsafe(32)  # sessions end with the process

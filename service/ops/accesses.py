@@ -6,6 +6,7 @@ writes a line for each, before it is made.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -15,7 +16,7 @@ from starlette.responses import Response
 
 from archive.access import AccessLine, new_line
 from service.ops import reasons
-from service.ops.person import Person, address_of
+from service.ops.person import Person, address_of, bearer_of
 from text.one_line import one_line
 from workers.access.log import NotWritten
 from workers.catalogue.query import FIELDS, Query, write_box
@@ -48,7 +49,7 @@ class Said(NamedTuple):
     of_audio: str = ""
 
 
-_LONGEST_NAME = 200
+_LONGEST_NAME, _LONGEST_PATH = 200, 300
 _LOOK_SECONDS = 3600  # as a play lasts
 
 Says = Callable[[Request], Said | None]
@@ -265,27 +266,50 @@ async def log_sign_in(ops: Ops, request: Request, person: Person) -> None:
     await ops.accesses.write(line_of(request, person, Said("sign-in")))
 
 
-async def log_refused_sign_in(ops: Ops, request: Request, name: str, how: str = "token") -> None:
+async def log_sign_in_at_proxy(ops: Ops, request: Request, person: Person) -> None:
+    """Write that a proxy named a person who has no session here yet, or whom nothing gives a role.
+
+    Once an hour for each person and address: a program keeps no cookie, so each of its requests begins a session.
+
+    Raises:
+        NotWritten: the person must not be let in.
+    """
+    line = line_of(request, person, Said("sign-in" if person.roles else "sign-in-refused"))
+    name = repr((line.what, line.who, line.how, line.subject, line.address))
+    await ops.accesses.write(line, hashlib.sha256(name.encode()).hexdigest()[:32])
+
+
+async def log_refused_sign_in(ops: Ops, request: Request, name: str, how: str = "token", **more: object) -> None:
     """Write that a sign-in was refused.
+
+    Args:
+        ops: the parts of the pages.
+        request: the request.
+        name: that was typed, or that the provider gave.
+        how: as of a line; more: its further fields.
 
     Raises:
         NotWritten: no line could be written.
     """
-    line = new_line("sign-in-refused", name[:_LONGEST_NAME], how, address_of(request))
+    line = new_line("sign-in-refused", name[:_LONGEST_NAME], how, address_of(request), (), **more)
     await ops.accesses.write(line)
 
 
 async def log_refusal(ops: Ops, request: Request, response: Response) -> None:
-    """Write that a token was refused, or that a person asked for what no role of theirs may do.
+    """Write that a token or a person from a proxy was refused, or that somebody asked for what no role of theirs may do.
+
+    A token is counted by the address that sends it, so nobody fills the log with refusals.
 
     Raises:
         NotWritten: no line could be written.
     """
     if getattr(request.state, "is_not_allowed", False):
         await ops.accesses.write(
-            line_of(request, request.state.person, Said("not-allowed", about=request.scope["path"]))
+            line_of(request, request.state.person, Said("not-allowed", about=request.scope["path"][:_LONGEST_PATH]))
         )
-    elif response.status_code == 401 and "authorization" in request.headers:
+    elif (nobody := getattr(request.state, "has_no_role", None)) is not None:
+        await log_sign_in_at_proxy(ops, request, nobody)
+    elif response.status_code == 401 and bearer_of(request):
         await log_refused_sign_in(ops, request, "api")
 
 

@@ -6,7 +6,19 @@ import secrets
 
 from starlette.requests import Request
 
-from service.ops.person import Person
+from service.ops.person import Person, Refused
+
+
+def assert_of_these_pages(request: Request) -> None:
+    """Check that no page of another site had the browser send a form (Fetch Metadata, `Sec-Fetch-Site`).
+
+    A browser says so over TLS, and on this machine; whatever else sends a form need not.
+
+    Raises:
+        Refused: one had.
+    """
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise Refused(403, "the request comes from another site")
 
 
 def masked_csrf(request: Request, person: Person) -> str:

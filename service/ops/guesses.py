@@ -1,9 +1,10 @@
-"""Failed sign-ins, counted by address, so that nobody can guess a token."""
+"""Failed sign-ins, counted by address, so that nobody can guess a token. Of IPv6, each network of 64 bits counts as one."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from redis.exceptions import RedisError
 
@@ -38,6 +39,7 @@ class Guesses:
 
     async def add(self, address: str, more: int = 1) -> int:
         """Add failed sign-ins of an address, and return their number."""
+        address = _counted_as(address)
         try:
             key = SIGN_INS + address
             if more:
@@ -52,3 +54,14 @@ class Guesses:
                 self._counted.clear()
             self._counted[window] += more
             return self._counted[window]
+
+
+def _counted_as(address: str) -> str:
+    """What stands for an address: of IPv6 its network, since whoever has one address there has 2^64 (RFC 6177)."""
+    try:
+        there = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(there, IPv6Address):
+        return address
+    return str(there.ipv4_mapped or IPv6Network((int(there), 64), strict=False))

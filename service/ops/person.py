@@ -63,6 +63,12 @@ def text_of_header(header: str) -> str:
         return header.strip()
 
 
+def bearer_of(request: Request) -> str:
+    """The token that a request sends; empty without one. Its scheme may be in any case (RFC 9110, section 11.1)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
 class Refused(Exception):
     """A request is refused; the text says why.
 

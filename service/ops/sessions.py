@@ -18,6 +18,7 @@ from nacl.secret import SecretBox
 
 from process.logs import get_logger
 from service.ops.oidc import Granted, Provider, ProviderAway, ProviderRefused
+from service.ops.signed import AHEAD_SECONDS
 from workers.keys import SESSION, SESSION_CHECK
 from workers.queue.script import AsyncRedis
 
@@ -80,7 +81,7 @@ class Sessions:
         if kept is not None and self._is_over(kept):
             await self.end(secret)
             return None
-        if kept is None or self._now() - kept.confirmed_at <= _CONFIRMED_SECONDS:
+        if kept is None or self._is_within(_CONFIRMED_SECONDS, kept.confirmed_at):
             return None if kept is None else kept.granted
         check = SESSION_CHECK + _id(secret)
         if await self._redis.set(check, "1", nx=True, px=_CHECK_SECONDS * 1000):
@@ -90,7 +91,7 @@ class Sessions:
                 await self._redis.delete(check)
         else:  # another request asks now; it matters that only one does, since a refresh token is good for one use
             kept = await self._after(check, secret)
-        if kept is not None and self._now() - kept.confirmed_at > _PATIENCE_SECONDS:
+        if kept is not None and not self._is_within(_PATIENCE_SECONDS, kept.confirmed_at):
             raise NotConfirmed("the OpenID provider does not answer, so Callvault cannot confirm your sign-in")
         return None if kept is None else kept.granted
 
@@ -101,7 +102,11 @@ class Sessions:
     async def _confirmed(self, secret: str, kept: _Kept | None) -> _Kept | None:
         """Ask the provider, unless it was just asked; returns the session as it is then."""
         now = self._now()
-        if kept is None or now - kept.confirmed_at <= _CONFIRMED_SECONDS or now - kept.asked_at <= _ASK_AGAIN_SECONDS:
+        if (
+            kept is None
+            or self._is_within(_CONFIRMED_SECONDS, kept.confirmed_at)
+            or self._is_within(_ASK_AGAIN_SECONDS, kept.asked_at)
+        ):
             return kept
         try:
             granted = await self._provider.renew(kept.granted)
@@ -124,6 +129,10 @@ class Sessions:
                 break
             await asyncio.sleep(0.1)
         return await self._read(secret)
+
+    def _is_within(self, seconds: float, at: float) -> bool:
+        """Whether something was so many seconds ago at most. A time that is still to come is of a receiver with a wrong clock."""
+        return -AHEAD_SECONDS <= self._now() - at <= seconds
 
     def _is_over(self, kept: _Kept) -> bool:
         now, ends_at = self._now(), kept.granted.ends_at

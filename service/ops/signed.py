@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from itsdangerous import BadTimeSignature, SignatureExpired, URLSafeTimedSerializer
+
+from process.private import private_folder
 
 AHEAD_SECONDS = 60  # by which the clock of the receiver that signed may be ahead of this one's, as clocks may elsewhere
 
@@ -43,3 +48,19 @@ class SignedFor:
         if age < -AHEAD_SECONDS:
             raise BadTimeSignature(f"signed {-age:.0f} s from now", payload=value, date_signed=made)
         return value, made
+
+
+def key_of_machine(data_folder: Path) -> str:
+    """The key of this machine, shared by its receivers and created at the first use; for where no secret is set."""
+    path, made = data_folder / "ops.key", data_folder / f"ops.key.{secrets.token_hex(8)}"
+    try:
+        private_folder(data_folder)
+        if not path.exists():
+            made.touch(mode=0o600)
+            made.write_text(secrets.token_urlsafe(32))
+            with suppress(FileExistsError):
+                path.hardlink_to(made)
+            made.unlink()
+        return path.read_text()
+    except OSError:
+        return secrets.token_urlsafe(32)  # what it signs ends with the process

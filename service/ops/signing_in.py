@@ -14,6 +14,7 @@ from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops.access import HEADERS
 from service.ops.accesses import log_refused_sign_in, log_sign_in
+from service.ops.csrf import assert_of_these_pages
 from service.ops.forms import read_change, read_form
 from service.ops.parts import Ops
 from service.ops.person import Refused, address_of
@@ -53,6 +54,7 @@ async def sign_in(request: Request) -> Response:
         if not ops.access.needs_token:
             return RedirectResponse("/ops", 303)
         if request.method == "POST":
+            assert_of_these_pages(request)  # it would sign somebody in as another, or lock out their address
             form = await read_form(request)
             wanted = form.get("next", "/ops")
             person = await ops.access.sign_in(request, form)
@@ -90,7 +92,7 @@ async def start(request: Request) -> Response:
     response = RedirectResponse(there, 303)
     response.set_cookie(
         _ATTEMPT + state[:8],
-        ops.access.sign((state, nonce, verifier, wanted)),
+        ops.access.sign(("sign-in", state, nonce, verifier, wanted)),
         max_age=_ATTEMPT_SECONDS,
         path="/ops/sign-in",
         httponly=True,
@@ -105,21 +107,12 @@ async def callback(request: Request) -> Response:
     from service.ops.oidc import ProviderAway, ProviderRefused, in_words
 
     ops: Ops = request.app.state.ops
-    said = request.query_params
-    state, wanted = said.get("state", ""), "/ops"
-    attempt = ops.access.unsign(request.cookies.get(_ATTEMPT + state[:8], ""), _ATTEMPT_SECONDS)
+    said, wanted = request.query_params, "/ops"
     if (provider := ops.access.provider) is None:
         return _with_headers(RedirectResponse("/ops/sign-in", 303))
-    client = address_of(request)
     try:
-        await ops.access.guesses.check(client)
-        match attempt:
-            case [str(ours), str(nonce), str(verifier), str(wanted)] if hmac.compare_digest(
-                ours.encode(), state.encode()
-            ):
-                pass
-            case _:
-                raise ProviderRefused("this sign-in is older than ten minutes, or began in another browser")
+        await ops.access.guesses.check(address_of(request))
+        nonce, verifier, wanted = _attempt_of(ops, request)
         if "code" not in said:
             raise ProviderRefused(f"{provider.host} did not sign you in{in_words(said.get('error'))}")
         granted = await provider.redeem(
@@ -128,7 +121,7 @@ async def callback(request: Request) -> Response:
         try:
             person = ops.access.new_person_of(granted)
         except Refused as refused:
-            await log_refused_sign_in(ops, request, granted.name, "oidc")
+            await log_refused_sign_in(ops, request, granted.name, "oidc", subject=granted.subject)
             return _form(request, str(refused), refused.status, wanted)
         await log_sign_in(ops, request, person)
         response = RedirectResponse(_page(wanted), 303)
@@ -137,10 +130,35 @@ async def callback(request: Request) -> Response:
         return _form(request, str(refused), refused.status, wanted)
     except (ProviderAway, ProviderRefused, NotWritten, RedisError, OSError) as error:
         if isinstance(error, ProviderRefused):
-            await ops.access.guesses.add(client)  # so that nobody has us send it codes without end
+            await ops.access.guesses.add(address_of(request))  # so that nobody has us send it codes without end
+            try:
+                await log_refused_sign_in(ops, request, "somebody", "oidc", error=one_line(error))
+            except NotWritten as not_written:
+                return _failed(request, not_written, wanted)
         return _failed(request, error, wanted)
-    response.delete_cookie(_ATTEMPT + state[:8], path="/ops/sign-in")
+    response.delete_cookie(_name_of_attempt(request), path="/ops/sign-in")
     return _with_headers(response)
+
+
+def _name_of_attempt(request: Request) -> str:
+    """The cookie of the attempt that the provider answers."""
+    return _ATTEMPT + request.query_params.get("state", "")[:8]
+
+
+def _attempt_of(ops: Ops, request: Request) -> tuple[str, str, str]:
+    """The nonce, the verifier and the wanted page of the attempt that the provider answers.
+
+    Raises:
+        Refused: this browser has made none; another site can send it here, so that counts as no failed sign-in.
+    """
+    state = request.query_params.get("state", "")
+    match ops.access.unsign(request.cookies.get(_name_of_attempt(request), ""), _ATTEMPT_SECONDS):
+        case ["sign-in", str(ours), str(nonce), str(verifier), str(wanted)] if hmac.compare_digest(
+            ours.encode(), state.encode()
+        ):
+            return nonce, verifier, wanted
+    why = "this sign-in is older than ten minutes, or began in another browser"
+    raise Refused(401, f"Callvault could not sign you in: {why}; try again")
 
 
 async def sign_out(ops: Ops, request: Request) -> Response:

@@ -164,6 +164,8 @@ class _Door:
             if person is None:
                 return signed_out(request)
             request.state.person = person
+            if is_new and person.how == "proxy":
+                await accesses.log_sign_in_at_proxy(ops, request, person)
             if is_of_api(request.scope["path"]):
                 await ops.limits.take(request, person)
             if not admits(person, self.may, self.scoped):

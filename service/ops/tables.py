@@ -374,7 +374,7 @@ OPERATIONS = (
         decide.Outcome,
         decide.Reason,
         scoped="one",
-        refusals=(413, 415),
+        refusals=(404, 413, 415),
     ),
     Operation(
         f"{_RECORDING}/release",

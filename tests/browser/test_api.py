@@ -209,7 +209,7 @@ def test_nobody_sees_anything_without_signing_in(path: str, deployment: Deployme
     deployment.redis.delete(SIGN_INS + "127.0.0.1")
     for headers in ({}, {"Authorization": "Bearer wrong-token-of-16"}, {"Cookie": "callvault_session=WyJ4Il0.abc.def"}):
         answer = httpx.get(deployment.url + path, headers=headers, trust_env=False)
-        assert answer.status_code == (401 if path.startswith("/api") else 303)
+        assert answer.status_code == (401 if path.startswith("/api") or "Authorization" in headers else 303)
         assert "+1" not in answer.text
         assert "default-src 'none'" in answer.headers["content-security-policy"] or answer.status_code == 303
     deployment.redis.delete(SIGN_INS + "127.0.0.1")
@@ -233,9 +233,18 @@ def test_a_change_needs_the_token_of_its_own_session(deployment: Deployment) -> 
 
 def test_too_many_refused_sign_ins_wait(tmp_path: Path, redis_url: str, redis: Any) -> None:
     with pages({"CALLVAULT_OPS_TOKEN": TOKEN}, tmp_path, redis_url) as (client, process):
+        for token in ("wrong", TOKEN):  # neither locks anybody out, nor signs anybody in as somebody else
+            elsewhere = client.post(
+                "/ops/sign-in", data={"name": "x", "token": token}, headers={"Sec-Fetch-Site": "cross-site"}
+            )
+            assert elsewhere.status_code == 403 and "set-cookie" not in elsewhere.headers
         for _ in range(10):
             assert client.post("/ops/sign-in", data={"name": "x", "token": "wrong"}).status_code == 401
         assert client.post("/ops/sign-in", data={"name": "x", "token": TOKEN}).status_code == 429
+        for n in range(11):  # one network, with another address each time
+            headers = {"X-Forwarded-For": f"2001:db8::{n}"}
+            refused = client.post("/ops/sign-in", data={"name": "x", "token": "wrong"}, headers=headers)
+        assert refused.status_code == 429 and redis.exists(SIGN_INS + "2001:db8::/64")
         assert 0 < redis.ttl(SIGN_INS + "127.0.0.1") <= 900
         redis.delete(SIGN_INS + "127.0.0.1")
         secure = client.post(

@@ -176,9 +176,15 @@ def test_a_sign_in_that_is_refused_is_a_line(redis_url: str, redis: Any, small: 
         assert client.post("/ops/sign-in", data={"name": forged, "token": "wrong"}).status_code == 401
         assert client.get("/api/overview", headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get("/api/overview").status_code == 401
+        assert client.get("/ops/recordings", headers={"Authorization": "bearer wrong"}).status_code == 401
+        assert client.get("/api/overview", headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
+        for _ in range(12):  # what is no token is no attempt, so nobody fills the log with it
+            assert client.get("/api/overview", headers={"Authorization": "Basic eDp5"}).status_code == 401
+        assert client.get("/api/overview", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
     rows = redis.lrange(ACCESS_WAITING, 0, -1) + redis.lrange(ACCESS_WAITING + ARCHIVE_ID, 0, -1)
     assert [(json.loads(row)["what"], json.loads(row)["who"]) for row in rows] == [
         ("sign-in-refused", forged),
+        ("sign-in-refused", "api"),
         ("sign-in-refused", "api"),
     ]
     assert not any("\n" in row for row in rows)

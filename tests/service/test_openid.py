@@ -24,7 +24,7 @@ from lab.processes import Receiver, callvault_here, free_port, wait_for
 from lab.processes import receiver as start_receiver
 from lab.stores import make_archive
 from tests.service.test_roles import OPS_TOKEN, bearer
-from workers.keys import SESSION, SIGN_INS
+from workers.keys import ACCESS_WAITING, SESSION, SIGN_INS
 from workers.queue.embedded import EmbeddedServer
 
 PEOPLE: dict[str, dict[str, Any]] = {
@@ -110,6 +110,11 @@ def deployment(running: Deployment, redis_url: str, request: pytest.FixtureReque
     return running
 
 
+def lines_in(redis: Any) -> list[dict[str, Any]]:
+    """The lines of the access log that Redis has."""
+    return [json.loads(row) for key in redis.keys(ACCESS_WAITING + "*") for row in redis.lrange(key, 0, -1)]
+
+
 IN_ID_TOKEN, IN_USERINFO = {"claims_in_id_token": True}, {"claims_in_id_token": False}
 NO_REFRESH = {"refresh_tokens": False}
 
@@ -181,6 +186,15 @@ def test_a_lost_group_loses_access_within_a_minute_and_a_new_one_gives_it(deploy
         assert client.get("/api/deletions").status_code == 401
         assert client.get("/ops").headers["location"].startswith("/ops/sign-in")
         deployment.has_logged("no role is left")
+
+
+def test_a_receiver_whose_clock_was_ahead_confirmed_nothing_for_the_others(deployment: Deployment) -> None:
+    with deployment.browser("ada") as client:
+        deployment.pass_seconds(600)
+        assert client.get("/api/recordings").status_code == 200
+        deployment.provider.set_accounts(**PEOPLE | {"ada": PEOPLE["ada"] | {"groups": ["staff"]}})
+        deployment.pass_seconds(30)
+        assert client.get("/api/recordings").status_code == 401, "not after ten more minutes"
 
 
 @pytest.mark.parametrize("deployment", [IN_USERINFO | NO_REFRESH, IN_USERINFO], indirect=True)
@@ -264,7 +278,7 @@ def test_a_sign_out_ends_the_session_here_and_at_the_provider(deployment: Deploy
         assert "Do you want to sign-out" in at_provider.text
 
 
-def test_an_answer_that_belongs_to_no_sign_in_here_is_refused(deployment: Deployment) -> None:
+def test_an_answer_that_belongs_to_no_sign_in_here_is_refused(deployment: Deployment, redis: Any) -> None:
     with deployment.browser() as client:
         there = client.get("/ops/sign-in/start?next=https://evil.example/").headers["location"]
         state = re.findall(r"state=([^&]+)", there)[0]
@@ -281,6 +295,13 @@ def test_an_answer_that_belongs_to_no_sign_in_here_is_refused(deployment: Deploy
             assert answer.status_code == 401 and why in answer.text and "<b>" not in answer.text, (query, answer.text)
         with deployment.browser() as thief:
             assert "began in another browser" in thief.get(f"/ops/sign-in/callback?code=x&state={state}").text
+        refused = [row for row in lines_in(redis) if row["what"] == "sign-in-refused"]
+        assert [row["how"] for row in refused] == ["oidc"] * 4, "those that began here"
+        assert (
+            refused[0]["error"].endswith("did not sign you in (access_denied)")
+            and "invalid_grant" in refused[-1]["error"]
+        )
+        assert redis.get(SIGN_INS + "127.0.0.1") == "4", "another site that sends browsers here locks nobody out"
         answer = sign_in_there(client, "ada", "/ops/sign-in/start?next=https://evil.example/")
         assert str(answer.url) == f"{deployment.receivers[0].url}/ops"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from lab.processes import Receiver, free_port, listens, program, running
 from tests.service.test_roles import OPS_TOKEN, bearer, make_token
+from workers.keys import ACCESS_WAITING
 
 PROXY = "127.0.0.2"  # the proxy's own address; the tests come from 127.0.0.1
 ACCESS = '[groups]\nlisteners = "listener"\n"jörg\'s team" = "officer"\n[people]\n"Grace@Example.com" = "operator"\n'
@@ -105,6 +107,22 @@ def test_whoever_signed_in_at_the_proxy_has_the_roles_of_their_groups(deployment
         assert grace.get("/api/dead-letters").status_code == 200
     with deployment.through_the_proxy("nobody") as nobody:
         assert nobody.get("/ops").status_code == 401, "the proxy's answer"
+
+
+def test_a_sign_in_at_the_proxy_is_a_line_once_an_hour_and_so_is_one_that_is_refused(
+    deployment: Deployment, redis: Any
+) -> None:
+    with deployment.through_the_proxy("ada") as ada, deployment.through_the_proxy("eve") as eve:
+        for _ in range(3):
+            ada.cookies.clear()  # as a program, which keeps none
+            assert ada.get("/api/recordings").status_code == 200
+            assert eve.get("/ops/recordings").status_code == 403
+    rows = [json.loads(row) for key in redis.keys(ACCESS_WAITING + "*") for row in redis.lrange(key, 0, -1)]
+    lines = [(row["what"], row["who"], row["how"], row["subject"], row.get("role", "")) for row in rows]
+    assert sorted(lines) == [
+        ("sign-in", "ada", "proxy", "ada", "listener"),
+        ("sign-in-refused", "eve", "proxy", "eve", ""),
+    ]
 
 
 @pytest.mark.parametrize("name", ["ada", "Grace@Example.com", "jörg"])

@@ -64,7 +64,7 @@ class AccessLog:
 
         Args:
             line: the line.
-            play: the name of the play that it begins: it is then written only if no line of the last hour began it.
+            play: the name of what it begins, such as a play: it is then written only if no line of the last hour began it.
 
         Returns:
             The line that stands for it.
