@@ -111,7 +111,9 @@ def test_what_an_interrupted_export_holds_and_the_archive_no_longer_has_is_in_no
     shutil.rmtree(gone.parent)
     for name in ("case", "case.zip"):
         report = export(environment, DAY, "--out", str(tmp_path / name), status=1)
-        assert [one["what"] for one in report["problems"]] == ["gone from the archive"]
+        assert {one["what"] for one in report["problems"]} == {"gone from the archive"}
+        of_it = f"{gone.parent.relative_to(archive).as_posix()}/"
+        assert all(one["key"].startswith(of_it) for one in report["problems"])
     assert data not in (tmp_path / "case.zip").read_bytes()
     for bundle in (tmp_path / "case", unpacked(tmp_path / "case.zip", tmp_path)):
         assert len(list((bundle / "audio").iterdir())) == CALLS_A_DAY - 1

@@ -81,12 +81,15 @@ def test_damage_in_the_archive_is_named_and_never_copied(sealed: Sealed, tmp_pat
     audio = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))
     edit(audio[0], lambda data: data[:-1] + bytes([data[-1] ^ 1]))
     audio[1].unlink()
+    words = sorted(archive.glob("recordings/*/*/*/*/transcriptions/*.json"))[-1]
+    words.unlink()
     out = tmp_path / "case"
     report = export(environment, "--all", "--out", str(out), status=1)
-    assert {one["key"] for one in report["problems"]} == {path.relative_to(archive).as_posix() for path in audio[:2]}
+    wrong = {path.relative_to(archive).as_posix() for path in (*audio[:2], words)}
+    assert {one["key"] for one in report["problems"]} == wrong
     assert len(list((out / "audio").iterdir())) == 3 * CALLS_A_DAY - 2
     status, said = check(out)
-    assert status == 1 and said.count("when the bundle was made") == 2
+    assert status == 1 and said.count("when the bundle was made") == 3 and "problems: 3," in said
     assert "SHA-256 is" in (out / "index.html").read_text()
 
 

@@ -80,7 +80,9 @@ def write_bundle(
         sums.add(f"{piece.file.sha256}  {piece.file.path}\n")
 
     for one in ahead(chosen, partial(export_one, archive, target.fetch, held), target.at_once):
-        one.hit.row.seal = seals.of(one.hit.row.date, layout.commit_key(one.folder))
+        listed = seals.of(one.hit.row.date, one.folder)
+        one.hit.row.seal = listed.seal
+        one.compare(listed.keys)
         for piece in one.pieces:
             put(piece)
         index.add(one)

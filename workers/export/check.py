@@ -1,8 +1,9 @@
-"""Checks this bundle of call recordings: `python3 check.py`. It needs Python 3.9 or newer and nothing else.
+"""Checks a bundle of call recordings: `python3 check.py [FOLDER]`, by default the one that it lies in.
 
-It follows the hashes: each audio file has the SHA-256 in its commit record, the manifest of its day lists both, the seal of
-the day contains the hash of the manifest, and each seal contains the hash of the seal before, up to the head. Compare the
-head with one that was kept elsewhere: nobody can then have changed a recording since. Each transcript says what its records
+It needs Python 3.9 or newer and nothing else. It follows the hashes: each audio file has the SHA-256 in its commit record, the
+manifest of its day lists both, the seal of the day contains the hash of the manifest, and each seal contains the hash of the
+seal before, up to the head. Compare the head with one that was kept elsewhere: nobody can then have changed a recording since.
+What seals list of a recording is in the bundle, unless a record says that it is gone. Each transcript says what its records
 say. Times and parties are proven in the commit records: in names, index.html and index.csv they are only for reading.
 
 Exit status 0: nothing was changed; 1: something is wrong; 3: nothing is wrong, but no seal lists some files, and only this
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else Path(__file__).resolve().parent
 LONGEST_ID = 64  # of the end of an id that a name has
 
 
@@ -59,8 +60,8 @@ def follow_chain(
         if manifest.is_file() and sha256(manifest) != seal["manifest_sha256"]:
             problems.append(f"{manifest.name}: is not the manifest of its seal")
         elif manifest.is_file() and "void" not in seal:
-            lines = manifest.read_text(encoding="utf-8").splitlines()
-            listed.update((line[66:], line[:64]) for line in lines)
+            lines = manifest.read_text(encoding="utf-8", errors="replace").split("\n")
+            listed.update((line[66:], line[:64]) for line in lines if line)
     return listed, sealed, head
 
 
@@ -102,12 +103,38 @@ def read(path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def folder_of(key: str) -> str:
+    """The folder of the recording that a key is of; empty for a key of another shape."""
+    return "/".join(key.split("/")[:5]) if id_of(key) else ""
+
+
+def check_whole(rows: list[dict[str, Any]], wanted: set[str], known: set[str]) -> list[str]:
+    """Look for what the bundle lacks of its recordings, though no record in it says that it is gone.
+
+    Args:
+        rows: the files of the bundle.
+        wanted: the keys that seals list, and those that its commit records name.
+        known: the keys of what was missing when the bundle was made, which other lines report.
+    """
+    there = {row["key"] for row in rows}
+    folders = {folder_of(key) for key in there} - {""}
+    gone: set[str] = set()
+    for row in rows:
+        folder = folder_of(row["key"])
+        name = row["key"][len(folder) + 1 :]
+        if folder and (name == "erased.json" or (name.startswith("disposed/") and name.endswith(".json"))):
+            objects = read(row["path"]).get("objects", ())
+            gone.update(one["key"] for one in objects if folder_of(one["key"]) == folder)
+    lacking = (key for key in wanted - there - gone - known if key.startswith("/") or folder_of(key) in folders)
+    return [f"{key}: is missing, and no record says that it is gone" for key in sorted(lacking)]
+
+
 def check_transcripts(rows: list[dict[str, Any]], problems: list[str]) -> None:
     """Check that each transcript says what the records of its recording say."""
     said: dict[str, dict[str, list[str]]] = {}
     for row in sorted(rows, key=lambda row: ("/versions/" in row["key"], row["key"])):
         if "/transcriptions/" in row["key"] and "transcription" in (record := read(row["path"])):
-            folder = "/".join(row["key"].split("/")[:5])
+            folder = folder_of(row["key"])
             text = str(record["transcription"].get("transcription_text") or "")
             said.setdefault(id_of(row["key"]), {}).setdefault(folder, []).append(text)
     there = {named(path.name)[0] for path in (ROOT / "transcripts").glob("*")}
@@ -146,6 +173,8 @@ def main() -> int:
             is_late = day_of(record) in sealed
             why = "came after the seal of its day, or from elsewhere" if is_late else "of a day that had no seal"
             unsealed.append(f"{path}: {why}")
+    lacks = {one["key"] for one in bundle["problems"]}
+    problems += check_whole(rows, {*listed, *committed}, lacks)
     check_transcripts(rows, problems)
     known = {row["path"] for row in rows}
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "audio").glob("*")}
@@ -160,4 +189,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        print(f"{ROOT.name}: not a whole bundle ({type(error).__name__}: {error})")
+        sys.exit(1)

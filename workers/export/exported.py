@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -11,9 +11,10 @@ from archive import kinds, layout
 from archive.archive import Archive
 from archive.cases import Case, facts_of, facts_without_record, holding
 from archive.decision_records import AnyDecision
+from archive.erasures import read_removal
 from archive.problems import Problem, cold
 from archive.proof import Damaged, Missing
-from archive.readers import COMMIT_RECORD, DECISION, DISPOSAL
+from archive.readers import COMMIT_RECORD, DECISION
 from archive.records import ArchivedObject, UnreadableRecord
 from archive.seals import SealedFolder
 from archive.stores.store import StoreCold
@@ -51,6 +52,7 @@ class Exported:
         records: its records, under `proof/`.
         audio: its audio files.
         transcript: its transcript as text; None without one.
+        gone: the keys of what its records say is gone, by an erasure or a retention rule.
         problems: why the bundle is without a part of it.
     """
 
@@ -59,7 +61,19 @@ class Exported:
     records: list[Piece] = field(default_factory=list)
     audio: list[Piece] = field(default_factory=list)
     transcript: Piece | None = None
+    gone: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+
+    def compare(self, listed: Iterable[str]) -> None:
+        """Note what seals list of it and the archive no longer has, though no record says that it is gone.
+
+        Args:
+            listed: the keys in its folder that seals list.
+        """
+        known = {*(file.key for file in self.files), *(problem.key for problem in self.problems), *self.gone}
+        self.problems += [Problem("missing", key, "gone from the archive") for key in listed if key not in known]
+        if any(problem.kind != "cold" for problem in self.problems) and self.hit.state != "erased":
+            self.hit.state = "damaged"
 
     @property
     def pieces(self) -> list[Piece]:
@@ -92,13 +106,15 @@ def export_one(archive: Archive, fetch: Fetch, held: Holds, chosen: Chosen) -> E
     """
     folder = layout.recording_folder(chosen.date, chosen.recording_id)
     problems: list[Problem] = []
-    records = _records_of(archive, folder, problems)
-    one = Exported(_hit_of(folder, chosen, records, held), folder, problems=problems)
+    present = archive.keys_of(folder)
+    records = _records_of(archive, present, problems)
+    gone = _removed_by(records).difference(present)  # a hold may have come after the record, before the deletion
+    one = Exported(_hit_of(folder, chosen, records, held, gone), folder, gone=gone, problems=problems)
     one.records = [piece_of(f"proof/{key}", key, data) for key, data in records.items()]
-    name, disposed = _file_name(one.hit), _disposed_of(records)
+    name = _file_name(one.hit)
     for stem, known in _audio_of(records, name, problems):
         suffix = "mp3" if known.content_type == "audio/mpeg" else "wav"
-        if known.key in disposed:
+        if known.key in gone:
             continue  # also what an interrupted export has of it; the record of the disposal is in the bundle
         try:
             one.audio.append(fetch(f"audio/{stem}.{suffix}", known))
@@ -113,15 +129,13 @@ def export_one(archive: Archive, fetch: Fetch, held: Holds, chosen: Chosen) -> E
         one.transcript = piece_of(f"transcripts/{name}.txt", "", "\n\n".join(texts).encode() + b"\n")
     if not records:
         problems.append(Problem("missing", layout.commit_key(folder), "gone from the archive"))
-    if any(problem.kind != "cold" for problem in problems) and one.hit.state != "erased":
-        one.hit.state = "damaged"
     return one
 
 
-def _records_of(archive: Archive, folder: str, problems: list[Problem]) -> dict[str, bytes]:
+def _records_of(archive: Archive, present: Iterable[str], problems: list[Problem]) -> dict[str, bytes]:
     """All records of a recording, by key; those of its versions last."""
     found: dict[str, bytes] = {}
-    for key in sorted(archive.keys_of(folder), key=lambda key: ("/versions/" in key, key)):
+    for key in sorted(present, key=lambda key: ("/versions/" in key, key)):
         kind = kinds.kind_of(key)
         if kind is None:
             problems.append(Problem("unknown", key, "not a key of the archive format; not copied"))
@@ -164,7 +178,7 @@ def _texts_of(records: Mapping[str, bytes], problems: list[Problem]) -> list[str
     return found
 
 
-def _hit_of(folder: str, chosen: Chosen, records: Mapping[str, bytes], held: Holds) -> Hit:
+def _hit_of(folder: str, chosen: Chosen, records: Mapping[str, bytes], held: Holds, gone: Collection[str]) -> Hit:
     """A recording as the catalogue would have it, from its records."""
     row: Row | None = None
     facts = facts_without_record(folder)
@@ -184,19 +198,19 @@ def _hit_of(folder: str, chosen: Chosen, records: Mapping[str, bytes], held: Hol
         _decisions_of(records),
         is_deleted=row.deleted_at is not None,
         is_erased=layout.erasure_key(folder) in records,
-        is_disposed=any(kinds.kind_of(key) is kinds.AUDIO for key in _disposed_of(records)),
+        is_disposed=any(kinds.kind_of(key) is kinds.AUDIO for key in gone),
         is_held=bool(cases) or row.connection_id in held.connections,
     )
     return Hit(row=row, state=state, cases=cases)
 
 
-def _disposed_of(records: Mapping[str, bytes]) -> set[str]:
-    """The keys of what retention rules disposed of; an unreadable record names none."""
+def _removed_by(records: Mapping[str, bytes]) -> set[str]:
+    """The keys of what was erased, or disposed of under retention rules; an unreadable record names none."""
     found: set[str] = set()
     for key, data in records.items():
-        if kinds.kind_of(key) is kinds.DISPOSAL:
+        if kinds.kind_of(key) in kinds.REMOVALS:
             with suppress(UnreadableRecord):
-                found |= {one.key for one in DISPOSAL.read(data, key).objects}
+                found |= {one.key for one in read_removal(data, key).objects}
     return found
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from archive import layout
 from archive.ahead import ahead
@@ -19,8 +19,20 @@ _MANIFESTS_AT_ONCE = 2  # one of a large day has megabytes
 _SUFFIXES: tuple[Literal["sha256", "sig", "tsr"], ...] = ("sha256", "sig", "tsr")
 
 
+class Listed(NamedTuple):
+    """What seals list of a recording.
+
+    Attributes:
+        seal: the number of the seal that lists its commit record; None without one.
+        keys: the keys in its folder.
+    """
+
+    seal: int | None
+    keys: Sequence[str]
+
+
 class DaySeals:
-    """Which seal lists a commit record. Recordings come day by day, so it remembers one day.
+    """What seals list of a recording. Recordings come day by day, so it remembers one day.
 
     Args:
         archive: the archive.
@@ -34,28 +46,35 @@ class DaySeals:
     def __init__(self, archive: Archive, chain: Chain) -> None:
         self._archive, self._chain = archive, chain
         self._day: date | None = None
-        self._listed: dict[str, int] = {}
+        self._seals: dict[str, int] = {}
+        self._names: dict[str, str] = {}  # by folder what its keys go on with, a line each: a day has many
         self.days: set[date] = set()
         self.problems: list[Problem] = []
 
-    def of(self, day: date, commit_key: str) -> int | None:
-        """The number of the seal that lists a commit record; None without one; blocks.
+    def of(self, day: date, folder: str) -> Listed:
+        """What seals list of a recording, by its folder; blocks.
 
         Raises:
             StoreError: the archive does not answer.
         """
         if day != self._day:
-            self._day, self._listed = day, {}
+            self._day, self._seals, self._names = day, {}, {}
             for link in self._chain.of_day(day):
                 self._read(link, is_first_time=day not in self.days)
             self.days.add(day)
-        return self._listed.get(commit_key)
+        names = self._names.get(folder, "").split("\n")
+        return Listed(self._seals.get(folder), [f"{folder}{name}" for name in names if name])
 
     def _read(self, link: Link, *, is_first_time: bool) -> None:
         try:
             for _, key in lines_of(self._archive, link):
-                if key.endswith("/recording.json"):
-                    self._listed[key] = link.seal.sequence
+                if (home := layout.recording_of(key)) is None:
+                    continue
+                name = home[2]
+                folder = key[: len(key) - len(name)]
+                self._names[folder] = f"{self._names.get(folder, '')}{name}\n"
+                if key == layout.commit_key(folder):
+                    self._seals[folder] = link.seal.sequence
         except UnreadableRecord as error:
             if is_first_time:
                 self.problems.append(Problem("seal-altered", error.key, error.what))
