@@ -17,8 +17,8 @@ from archive.erasures import read_removal, rule_of
 from archive.folder import Folder, commit_keys, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, hash_object
-from archive.readers import COMMIT_RECORD
-from archive.records import ArchivedObject, CommitRecord
+from archive.readers import COMMIT_RECORD, GONE, RECEIPT
+from archive.records import ArchivedObject, CommitRecord, Gone, Receipt, UnreadableRecord
 from archive.removal_records import Disposal, ErasedObject, Erasure, Removal
 from archive.retention import Term, part_of
 from archive.stores.store import StoreError
@@ -124,6 +124,22 @@ def records_as_sealed(archive: Archive, folder: Folder, sealed: Mapping[str, str
         _assert_as_sealed(key, ErasedObject(key, len(data), hashlib.sha256(data).hexdigest()), sealed, {})
         found.append(COMMIT_RECORD.read(data, key))
     return found
+
+
+def original_gone(archive: Archive, folder: Folder) -> str | None:
+    """The key of the record that the original of a recording is gone at Telnyx; None if none says so; blocks.
+
+    Raises:
+        UnreadableRecord: such a record is not one, or of another recording.
+        StoreError: the store does not answer.
+    """
+    found = folder.keys_of(kinds.RECEIPT, kinds.GONE)
+    for key in found:
+        reader = RECEIPT if folder.places[key].kind is kinds.RECEIPT else GONE
+        record: Receipt | Gone = reader.read(archive.read_small(key), key)
+        if record.recording_id != folder.recording_id:
+            raise UnreadableRecord(key, f"names another recording, {record.recording_id}")
+    return found[0] if found else None
 
 
 def dispose(

@@ -248,7 +248,7 @@ class _Paths:
         return cls(pdf, pdf.with_suffix(".json"))
 
     def refuse_existing(self, *, force: bool) -> None:
-        for path in (self.pdf, self.json):
+        for path in (self.pdf, self.json, _signature(self.pdf), _signature(self.json)):
             refuse_folder(path)
             if path.exists() and not force:
                 raise UserError(f"{path}: already exists; add --force to overwrite it")
@@ -268,9 +268,15 @@ class _Paths:
         for path, content in ((self.json, data), (self.pdf, paper)):
             with new_file(path, force=force) as file:
                 file.write(content)
-            if keys is not None:
-                with new_file(path.with_name(f"{path.name}.sig"), force=True) as file:
+            if keys is None:
+                _signature(path).unlink(missing_ok=True)  # of what was there before
+            else:
+                with new_file(_signature(path), force=force) as file:
                     file.write(keys.sign(content))
+
+
+def _signature(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sig")
 
 
 def _write_summary(made: Certificate, paths: _Paths, *, signed: bool) -> None:

@@ -364,6 +364,7 @@ async def test_a_certificate_agrees_with_the_records_and_is_signed_as_seals_are(
     report = await Disposer(replace(runtime, settings=load_settings())).run()
     assert len(report.gone) == 8
     small.erase(small.folder(5, "5-one"))  # a person's erasure, which is no disposal
+    small.receipt(small.folder(5, "5-one"), utc_now())  # it stays
     small.seal(9)
     out = tmp_path / "q4.pdf"
     with_key = environment | {"CALLVAULT_SEAL_KEY": str(key)}

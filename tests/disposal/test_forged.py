@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from archive import layout
+from archive.archive import Archive
+from archive.seals import Chain
+from archive.stores.store import StoreRefused, open_store
+from lab.processes import callvault_here
 from tests.disposal.test_disposal import Watched, hold, names_of, why_left
-from tests.seals.small import SmallArchive, noon
+from tests.seals.scripts import run_script
+from tests.seals.small import SmallArchive, ago, noon
 from text.times import format_instant, utc_now
+from workers.disposal.certificate import certify
 from workers.disposal.run import Disposer
 from workers.runtime import Runtime
 
@@ -112,3 +120,51 @@ async def test_a_recording_whose_audio_is_missing_stays_for_a_person_to_look(
     report = await Disposer(runtime).run()
     assert why_left(report) == {"5-one": "damaged"}
     assert names_of(small, folder) == {"recording.json", "deleted.json", "transcriptions/first.json"}
+
+
+async def test_a_recording_that_was_held_before_the_first_deletion_is_there_for_everybody(
+    runtime: Runtime, small: SmallArchive, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Its record says that it goes; a hold came first, and a store may refuse the deletion for years."""
+
+    def hold_first(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "erase" and "/5-one/" in str(arguments[0]):
+            raise StoreRefused("locked by a policy of the whole container")
+
+    runtime.archive.store = Watched(runtime.archive.store, hold_first)
+    report = await Disposer(runtime).run()
+    assert report.stopped is not None and "the store refuses to delete" in report.stopped
+    folder = small.folder(5, "5-one")
+    assert {"audio.wav", "disposed/00000001.json"} <= names_of(small, folder)
+    code, out = callvault_here(["deletions", "hold", "5-one", "--why", "suit"], environment)
+    assert "too late" not in out and "original was already gone" in out, out
+    code, out = callvault_here(["retention", "explain", "5-one", "--json"], environment)
+    assert (code, json.loads(out)["gone"], len(json.loads(out)["terms"])) == (0, [], 1)
+    code, out = callvault_here(["export", "id:5-one", "--out", str(tmp_path / "case"), "--json"], environment)
+    assert (code, json.loads(out)["problems"]) == (0, [])
+    (audio,) = (tmp_path / "case" / "audio").iterdir()
+    assert audio.read_bytes() == b"audio of 5-one"
+    assert "held" in (tmp_path / "case" / "index.csv").read_text()
+    assert run_script(tmp_path / "case" / "check.py").returncode == 3, "its record of the disposal is in no seal yet"
+
+
+@pytest.mark.parametrize("receipt", ["none", "of another recording"])
+def test_a_certificate_counts_no_recording_whose_original_may_still_be_at_telnyx(
+    receipt: str, small: SmallArchive
+) -> None:
+    archive = Archive(open_store(small.root.as_uri()))
+    chain = Chain(archive)
+    chain.refresh()
+    for name in ("5-one", "5-two"):
+        small.dispose(small.folder(5, name))
+    key = small.folder(5, "5-one") + "deleted.json"
+    if receipt == "none":
+        small.remove(key)
+    else:
+        small.write(key, small.read(key) | {"recording_id": "7-one"})
+    made = certify(archive, chain, ago(12), utc_now().date(), "Ann")
+    assert [(one.recording_id, one.original) for one in made.destroyed] == [
+        ("5-two", small.folder(5, "5-two") + "deleted.json")
+    ]
+    (problem,) = made.problems
+    assert "at Telnyx" in problem if receipt == "none" else f"{key}: names another recording, 7-one" in problem

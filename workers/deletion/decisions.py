@@ -104,7 +104,7 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str, *, once: 
         decided,
         is_new=is_new,
         had_gone=f" ({found.gone})" if found.gone else _NOT_SHOWN if is_gone and found.folder is not None else None,
-        erased=found.erased or decided.erased,
+        erased=decided.erased or found.erased,
         is_nowhere=is_gone and found.folder is None and not unknown,
         unknown=(*unknown, *decided.unknown),
     )

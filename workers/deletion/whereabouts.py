@@ -6,18 +6,18 @@ Everything is answered as far as the archive and Telnyx answer: a decision does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 from redis.exceptions import RedisError
 
-from archive import layout
+from archive import kinds, layout
 from archive.archive import Archive
 from archive.erasures import read_disposals, rule_of
 from archive.readers import ERASURE, GONE, RECEIPT
 from archive.records import CommitRecord, UnreadableRecord
-from archive.retention import PARTS
+from archive.retention import PARTS, part_of
 from archive.stores.store import StoreError
 from telnyx_api.errors import NotFound, TelnyxError
 from text.one_line import one_line
@@ -132,25 +132,37 @@ def _gone(archive: Archive, folder: str) -> str | None:
 def erasure_of(archive: Archive, folder: str) -> str | None:
     """The recorded erasure of a recording, or what rules disposed of, in one line; None without one; blocks.
 
+    What a record names and is still there was not disposed of: a hold may have come in between.
+
     Raises:
         UnreadableRecord: the record cannot be read.
         StoreError: the archive cannot be asked now.
     """
+    present = frozenset(archive.keys_of(folder))
     key = layout.erasure_key(folder)
     if (data := archive.read_small(key)) is None:
-        return _disposal_of(archive, folder)
+        return _disposal_of(archive, folder, present)
     record = ERASURE.read(data, key)
-    if rule_of(record) is not None:
-        return f"disposed of at {format_moment(record.erased_at)} under retention rule {record.rule}"
-    return f"erased at {format_moment(record.erased_at)} by {record.by}: {record.why}"
+    if rule_of(record) is None:
+        return f"erased at {format_moment(record.erased_at)} by {record.by}: {record.why}"
+    left = [one for one in record.objects if one.key in present]
+    if len(left) == len(record.objects):
+        return _disposal_of(archive, folder, present)
+    how = " in part" if left else ""
+    return f"disposed of{how} at {format_moment(record.erased_at)} under retention rule {record.rule}"
 
 
-def _disposal_of(archive: Archive, folder: str) -> str | None:
-    records = read_disposals(archive, folder, archive.keys_of(f"{folder}disposed/"))
-    if not records:
+def _disposal_of(archive: Archive, folder: str, present: Collection[str]) -> str | None:
+    gone = [
+        (part_of(kinds.kind_of(one.key)), record)
+        for record in read_disposals(archive, folder, present)
+        for one in record.objects
+        if one.key not in present
+    ]
+    if not gone:
         return None
-    last, gone = records[-1], {part for record in records for part in record.goes}
-    goes = " and ".join(part for part in PARTS if part in gone)
+    parts, last = {part for part, _ in gone}, gone[-1][1]
+    goes = " and ".join(part for part in PARTS if part in parts)
     return f"disposed of ({goes}) at {format_moment(last.disposed_at)} under retention rule {last.rule}"
 
 

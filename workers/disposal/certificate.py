@@ -16,6 +16,7 @@ import msgspec
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.dispose import original_gone
 from archive.erasures import Erasures, Removed, UnderRule, read_removal, rule_of
 from archive.folder import Folder, folders_in
 from archive.records import UnreadableRecord
@@ -50,6 +51,7 @@ class Destroyed(msgspec.Struct, frozen=True):
         by: the process that disposed of it.
         objects: key, size and SHA-256 of each object.
         stays: what stays in the archive: `metadata` or `hashes`.
+        original: the key of the record that its original was gone at Telnyx.
         seal: the number of the seal that lists the record; None if none does yet.
     """
 
@@ -65,6 +67,7 @@ class Destroyed(msgspec.Struct, frozen=True):
     by: str
     objects: list[ErasedObject]
     stays: str
+    original: str
     seal: int | None
 
 
@@ -151,7 +154,7 @@ def certify(
         if records := [*_records_of(archive, folder, found, since, until)]:
             removed, listed = erasures.read(folder.prefix, folder.objects), sealed.of(folder.day)
             for one in records:
-                _take(folder, one, removed, listed, found)
+                _take(archive, folder, one, _Around(removed, listed), found)
         show(number)
     destroyed = sorted(found.destroyed, key=lambda one: (one.at, one.record))
     last = chain.links[-1] if chain.links else None
@@ -197,9 +200,17 @@ def _records_of(archive: Archive, folder: Folder, found: _Found, since: date, un
             yield _Record(key, hashlib.sha256(data).hexdigest(), record, under)
 
 
-def _take(folder: Folder, one: _Record, removed: Removed, listed: Mapping[str, tuple[str, int]], found: _Found) -> None:
+class _Around(NamedTuple):
+    """What is known of the folder of a record: what is gone from it, and what seals list of its day."""
+
+    removed: Removed
+    listed: Mapping[str, tuple[str, int]]
+
+
+def _take(archive: Archive, folder: Folder, one: _Record, around: _Around, found: _Found) -> None:
     """Take in one record, unless something is wrong with it: then the certificate names the problem instead."""
     key, record, signature = one.key, one.record, layout.signature_key(one.key)
+    removed, listed = around
     problems = [f"{it.key}: {it.what}" for it in removed.problems if it.key in (key, signature)]
     problems += [
         f"{it.key}: on record as deleted, and still there" for it in record.objects if it.key in folder.objects
@@ -209,7 +220,13 @@ def _take(folder: Folder, one: _Record, removed: Removed, listed: Mapping[str, t
         for it in record.objects
         if it.key in listed and listed[it.key][0] != it.sha256
     ]
-    if problems:
+    original: str | None = None
+    try:
+        if (original := original_gone(archive, folder)) is None:
+            problems.append(f"{key}: no record beside it says that the original was gone at Telnyx")
+    except UnreadableRecord as error:
+        problems.append(str(error))
+    if problems or original is None:
         found.problems += problems
         return
     sealed_as, seal = listed.get(key, ("", None))
@@ -227,6 +244,7 @@ def _take(folder: Folder, one: _Record, removed: Removed, listed: Mapping[str, t
             by=record.by,
             objects=record.objects,
             stays="hashes" if isinstance(record, Erasure) else "metadata",
+            original=original,
             seal=seal if sealed_as == one.sha256 else None,
         )
     )

@@ -17,10 +17,9 @@ from archive.archive import Archive
 from archive.cases import Case, open_cases, why_held_by_cases
 from archive.decision_records import AppliedRules
 from archive.decisions import all_holds
-from archive.dispose import records_as_sealed
+from archive.dispose import original_gone, records_as_sealed
 from archive.folder import Folder, read_folder
-from archive.readers import GONE, RECEIPT
-from archive.records import CommitRecord, Gone, Receipt, UnreadableRecord
+from archive.records import CommitRecord, UnreadableRecord
 from archive.register import read_register
 from archive.retention import Term, read_applied, terms_of
 from archive.stores.store import StoreError
@@ -234,7 +233,7 @@ def _ask(runtime: Runtime, prefix: str, wanted: Term, asked: _Asked, sealed: Map
     folder = read_folder(archive.store, prefix)
     try:
         records = records_as_sealed(archive, folder, sealed)
-        is_gone = _is_original_gone(archive, folder)
+        original = original_gone(archive, folder)
     except UnreadableRecord as error:
         raise Kept("damaged", str(error)) from None
     due, _ = due_of(records, asked.applied, asked.now)
@@ -242,25 +241,11 @@ def _ask(runtime: Runtime, prefix: str, wanted: Term, asked: _Asked, sealed: Map
         raise Kept("rules", "the rules that apply now give it another term")
     if any(one.is_in_custom_storage for one in records):
         raise Kept("custom-storage", "its audio lies in custom storage, where Callvault deletes nothing")
-    if not is_gone:
+    if original is None:
         raise Kept("original", "no record says that its original is gone at Telnyx (CALLVAULT_DELETE_ORIGINALS)")
     if (damage := _damage_of(archive, prefix)) is not None:
         raise Kept("damaged", damage)
     _refuse_held(runtime, prefix, records[0], asked.held)
-
-
-def _is_original_gone(archive: Archive, folder: Folder) -> bool:
-    """Whether a record says so; of another recording, or unreadable, it says nothing.
-
-    Raises:
-        UnreadableRecord: a record of it is not one, or of another recording.
-    """
-    for key in folder.keys_of(kinds.RECEIPT, kinds.GONE):
-        reader = RECEIPT if folder.places[key].kind is kinds.RECEIPT else GONE
-        record: Receipt | Gone = reader.read(archive.read_small(key), key)
-        if record.recording_id != folder.recording_id:
-            raise UnreadableRecord(key, f"names another recording, {record.recording_id}")
-    return folder.has(kinds.RECEIPT, kinds.GONE)
 
 
 def _damage_of(archive: Archive, prefix: str) -> str | None:

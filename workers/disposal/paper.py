@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from archive import kinds
 from text.counts import many
 from text.errors import UserError
 from text.sizes import format_size
@@ -108,9 +109,11 @@ def _records(paper: FPDF, destroyed: Sequence[Destroyed]) -> None:
             size=8,
         )
         _line(paper, f"record {one.record} ({signed}, {seal}), SHA-256 {one.record_sha256}", size=8, grey=True)
+        folder = kinds.place_of(one.record).folder
+        _line(paper, f"original gone at Telnyx before: {one.original.removeprefix(folder)}", size=8, grey=True)
         for row in one.objects:
             named += 1
-            name = row.key.removeprefix(one.record.rpartition("/")[0].removesuffix("disposed"))
+            name = row.key.removeprefix(folder)
             _line(paper, f"{name}, {many(row.size, 'byte')}, SHA-256 {row.sha256}", size=7, grey=True)
         paper.ln(1.5)
 

@@ -127,7 +127,9 @@ def explained(archive: Archive, row: Row, applied: Sequence[AppliedRules]) -> Ex
         if record is None:
             raise UserError(f"{layout.commit_key(folder)}: missing; the recording is kept until it is restored")
         records = [record, *archive.versions(folder)]
-        gone = {part for one in read_disposals(archive, folder, archive.keys_of(folder)) for part in one.goes}
+        keys = archive.keys_of(folder)
+        there = {part_of(kinds.kind_of(key)) for key in keys}  # a hold may have stopped a disposal after its record
+        gone = {part for one in read_disposals(archive, folder, keys) for part in one.goes if part not in there}
     except UnreadableRecord as error:
         raise UserError(f"{error}; the recording is kept until that is restored") from None
     terms = [term for term in terms_of(records, applied) if not gone.issuperset(term.goes)]
