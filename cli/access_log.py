@@ -94,7 +94,7 @@ def _write_table(entries: list[Entry], zone: tzinfo | None, *, has_head: bool) -
 
 def _cells(entry: Entry) -> tuple[str, ...]:
     line = entry.line
-    given = [*line.recordings, *(text for text in (line.query, line.about) if text is not msgspec.UNSET)]
+    given = [*line.recordings, *(text for text in (line.about, line.query) if text is not msgspec.UNSET)]
     parts = [" ".join(given)]
     if line.found is not msgspec.UNSET:
         parts.append(many(line.found, "row") if line.what == "list" else f"{many(line.found, 'recording')} found")

@@ -65,6 +65,8 @@ def test_an_address_plays_the_audio_without_credentials_and_its_play_is_of_the_t
         token = api.tokens["listener"]
         assert (line["who"], line["subject"], line["how"]) == (token["name"], token["id"], how)
         assert (line["by"], line["about"]) == ("Ann of support", f"address {made['id']} of wav")
+    page = " ".join(api.get(f"/ops/recordings/{ONE}", "officer").text.split())
+    assert f"made an address of the audio of it, address {made['id']} of wav" in page
 
 
 def test_two_addresses_are_two_plays_and_a_download_is_named_so(api: Api) -> None:
