@@ -298,15 +298,17 @@ async def log_refused_sign_in(ops: Ops, request: Request, name: str, how: str = 
 async def log_refusal(ops: Ops, request: Request, response: Response) -> None:
     """Write that a token or a person from a proxy was refused, or that somebody asked for what no role of theirs may do.
 
+    Likewise for recordings that no role of theirs reaches, whether they exist or not.
+
     A token is counted by the address that sends it, so nobody fills the log with refusals.
 
     Raises:
         NotWritten: no line could be written.
     """
-    if getattr(request.state, "is_not_allowed", False):
-        await ops.accesses.write(
-            line_of(request, request.state.person, Said("not-allowed", about=request.scope["path"][:_LONGEST_PATH]))
-        )
+    outside: Sequence[str] = getattr(request.state, "outside", ())
+    if outside or getattr(request.state, "is_not_allowed", False):
+        refused = Said("not-allowed", outside, about=request.scope["path"][:_LONGEST_PATH])
+        await ops.accesses.write(line_of(request, request.state.person, refused))
     elif (nobody := getattr(request.state, "has_no_role", None)) is not None:
         await log_sign_in_at_proxy(ops, request, nobody)
     elif response.status_code == 401 and bearer_of(request):

@@ -34,12 +34,14 @@ async def assert_seen(ops: Ops, request: Request, recording_id: str) -> None:
         return
     others = View(ops, request.state.person.reach(EVERYONE))
     if await (others.find(recording_id) if others.is_whole else others.sees(recording_id)):
+        request.state.outside = [recording_id]
         held = ", ".join(str(grant) for grant in view.reach.grants)
         raise Refused(
             403, f"you have the role {held}, and recording {recording_id} is outside; ask an admin of Callvault"
         )
     if (lacks := await ops.catalogue.incomplete()) is not None:
         raise Refused(503, f"recording {recording_id} is not in the catalogue. {lacks}")
+    request.state.outside = [recording_id]  # whether it exists or not: a line takes time, and would tell them apart
     raise Refused(404, f"recording {recording_id} is not in the archive")
 
 
@@ -58,7 +60,7 @@ async def seen(ops: Ops, request: Request, about: dict[str, str]) -> tuple[dict[
         await assert_seen(ops, request, ids[0])
         return about, []
     there = await view_of(request).those_seen(ids)
-    unseen = [one for one in ids if one not in there]
+    request.state.outside = unseen = [one for one in ids if one not in there]
     if not there:
         raise Refused(404, f"{named(unseen)}: not in the archive")
     return about | {"ids": " ".join(there)}, unseen

@@ -273,6 +273,24 @@ def test_an_officer_with_a_scope_reads_the_access_log_of_one_recording_at_a_time
     assert shown and not [secret for secret in SECRETS if secret in json.dumps(shown)]
 
 
+def test_who_asks_for_what_is_outside_is_in_the_access_log_whether_it_exists_or_not(company: Company) -> None:
+    headers, whole = company.who("officer", "--connection", OURS), company.who("officer")
+    for about in (OUTSIDE, UNKNOWN):
+        for path in (f"/ops/recordings/{about}", f"/api/recordings/{about}/audio.wav"):
+            assert company.ask("GET", path, headers).status_code == 404
+        hold = {"ids": [INSIDE, about], "why": "a test"}
+        assert company.client.post("/ops/recordings/hold", headers=headers, data=hold).status_code == 207
+        entries = company.api("/access-log", whole, recording=about)["entries"]
+        assert [
+            (one["line"]["what"], one["line"]["recordings"], one["line"]["about"]) for one in reversed(entries)
+        ] == [
+            ("not-allowed", [about], f"/ops/recordings/{about}"),
+            ("not-allowed", [about], f"/api/recordings/{about}/audio.wav"),
+            ("not-allowed", [about], "/ops/recordings/hold"),
+        ]
+    assert company.api("/access-log", headers, recording=OUTSIDE)["entries"] == []
+
+
 def test_what_failed_for_others_is_not_named_in_the_access_log_of_one_recording(company: Company) -> None:
     whole = company.who("officer")
     held = company.client.post("/ops/deletions/hold", headers=whole, data={"id": INSIDE, "why": "a test"})
