@@ -20,7 +20,8 @@ EXAMPLES = Path(__file__).with_name("prices.toml")
 GIB = 1024**3
 
 _Amount = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]  # so neither infinity nor, as every comparison fails, NaN
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # what a float holds to the last digit
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,14 +38,14 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _StorePrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    place: str
-    default: str
-    classes: dict[str, Price]
+    place: _Text
+    default: _Text
+    classes: dict[_Text, Price]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    currency: str
-    date: str
+    currency: _Text
+    date: _Text
     is_example: bool = False
     file: _StorePrices | None = None
     s3: _StorePrices | None = None
@@ -122,6 +123,10 @@ def read_prices(archive_url: str, file: Path | None = None) -> Prices:
     found: Any = getattr(table, scheme, None)
     if found is None:
         return Prices(table.currency, table.date, f"no prices of {scheme}://", table.is_example, str(source), "", {})
+    if found.default not in found.classes:
+        raise UserError(
+            f"{source}: not a price table: {scheme}.default: {found.default!r} has no price; add [{scheme}.classes.{found.default}]"
+        )
     return Prices(
         table.currency, table.date, found.place, table.is_example, str(source), found.default, dict(found.classes)
     )

@@ -15,6 +15,7 @@ from archive.stores.store import Store, open_store
 from lab.processes import run_callvault
 from tests.seals.small import SmallArchive
 from text.errors import UserError
+from text.errors import UserError
 from text.money import format_money
 
 
@@ -95,6 +96,28 @@ def test_a_folder_has_no_price_unless_the_user_gives_one(tmp_path: Path) -> None
     assert "all of it: unknown a month" in said and "no price in the table" in said
     assert json.loads(run(here, "--json"))["month"] is None
     assert "a folder has none" in run(here, "--older-than", "9d", "--to", "GLACIER", status=1)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (("default = 'disk'", "default = 'disc'"), "file.default: 'disc' has no price; add [file.classes.disc]"),
+        (("gib_month = 1", "gib_month = 1\nminimum_bytes = 1" + 400 * "0"), "minimum_bytes"),
+        (("gib_month = 1", "gib_month = nan"), "gib_month"),
+        (("currency = 'EUR'", 'currency = "E\\u001bUR"'), "currency"),
+    ],
+)
+def test_a_price_table_with_nonsense_is_refused_with_its_place(
+    change: tuple[str, str], said: str, tmp_path: Path
+) -> None:
+    table = tmp_path / "prices.toml"
+    text = "currency = 'EUR'\ndate = 'x'\n[file]\nplace = 'x'\ndefault = 'disk'\n[file.classes.disk]\ngib_month = 1\n"
+    table.write_text(text)
+    assert read_prices("file:///x", table).month(None, GIB) == 1
+    table.write_text(text.replace(*change))
+    with pytest.raises(UserError) as refused:
+        read_prices("file:///x", table)
+    assert said in str(refused.value) and "\x1b" not in str(refused.value)
 
 
 def test_the_table_and_the_rules_are_printed_and_nothing_else(tmp_path: Path) -> None:
