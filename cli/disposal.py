@@ -92,7 +92,7 @@ def dispose(
         except HeldElsewhere:
             raise UserError("another process disposes of recordings just now; try again when it is done") from None
 
-    question = "Dispose of all recordings that are past the term of their retention rule, for good?"
+    question = "Dispose of all that is past the term of its retention rule, for good (--dry-run shows what)?"
     if not dry_run and not yes and not confirmed(question, err=json):
         sys.stderr.write("callvault: nothing was disposed of\n")
         return 1

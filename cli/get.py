@@ -28,6 +28,7 @@ from cli.options import DataFolder, Json, RecordingId, WhyRead, settings_of
 from cli.restore import RestoredDays, RestoreTier, ToRestore, cold, is_readable, read_restore
 from text.counts import many
 from text.errors import UsedWrongly, UserError
+from text.printable import printable
 from text.times import format_moment
 from workers.catalogue.query import Query
 from workers.catalogue.rows import transcript_of
@@ -163,8 +164,18 @@ def _damaged(settings: Settings, archive: Archive, problem: Problem) -> UserErro
 
 
 def _refuse_if_erased(archive: Archive, folder: str, recording_id: str) -> None:
-    if archive.is_erased(folder):
-        raise UserError(f"recording {recording_id} was erased; its record is {layout.erasure_key(folder)}")
+    if not archive.is_erased(folder):
+        return
+    from workers.deletion.whereabouts import erasure_of
+
+    try:
+        removed = erasure_of(archive, folder)
+    except UnreadableRecord:
+        removed = "erased"
+    if removed is not None:  # a hold may have come after the record of a disposal, before the deletion
+        raise UserError(
+            f"recording {recording_id} was {printable(removed)}; its record is {layout.erasure_key(folder)}"
+        )
 
 
 def _refuse_if_disposed(archive: Archive, folder: str, recording_id: str, key: str) -> None:

@@ -179,7 +179,7 @@ def difference_as_json(changed: Sequence[Change], found: Difference) -> dict[str
 def write_explanation(one: Explanation, other: Explanation | None, file: RulesFile | None) -> None:
     """Print why a recording stays, or until when."""
     if one.state == "erased":
-        _line(f"{one.recording_id}: erased; nothing is left to keep")
+        _line(f"{one.recording_id}: {printable(one.removed or 'erased')}; nothing is left to keep")
         return
     _line(bold(one.recording_id))
     if one.counted_from is not None:

@@ -225,7 +225,7 @@ async def choose(ops: Ops, request: Request, form: dict[str, str]) -> Sequence[C
             raise Refused(404, f"not in the archive: {', '.join(missing)}")
         found = [hit for hit in hits if hit is not None]
         found.sort(key=lambda hit: (hit.row.started_at or hit.row.day, hit.row.recording_id))
-        return [Chosen(hit.row.day, hit.row.recording_id, hit.row.bytes) for hit in found]
+        return [*map(Chosen.of, found)]
     chosen = await view.choose(read_query(read_box(search)))
     if (lacks := await ops.catalogue.incomplete()) is not None:
         raise Refused(503, f"{lacks}. An export of a search has to be whole")

@@ -135,6 +135,13 @@ async def test_parts_go_at_their_own_ends_and_the_last_one_leaves_only_hashes(
     assert small.read(folder + "erased.json")["rules_number"] == 2
     rules = {(line["rule"], line["rules_number"]) for line in verified(environment)["disposed"]}
     assert rules == {("audio", 1), ("default", 2)}
+    for command in (["get", "5-one"], ["retention", "explain", "5-one"]):
+        done = run_callvault(command, environment)
+        assert "under retention rule default" in done.stdout + done.stderr, "who is asked can say why it is gone"
+    code, out = callvault_here(["export", "--all", "--out", str(small.root.parent / "case"), "--json"], environment)
+    assert (code, json.loads(out)["problems"]) == (0, [])
+    lines = map(json.loads, callvault_here(["access-log", "--json"], environment)[1].splitlines())
+    assert [one["bytes"] for one in lines if one["what"] == "export"] == [0], "none of the audio is there"
     assert by_script(small.root) == (0, set())
 
 

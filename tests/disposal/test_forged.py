@@ -122,10 +122,12 @@ async def test_a_recording_whose_audio_is_missing_stays_for_a_person_to_look(
     assert names_of(small, folder) == {"recording.json", "deleted.json", "transcriptions/first.json"}
 
 
+@pytest.mark.parametrize("stays", ["metadata", "hashes"])
 async def test_a_recording_that_was_held_before_the_first_deletion_is_there_for_everybody(
-    runtime: Runtime, small: SmallArchive, environment: dict[str, str], tmp_path: Path
+    stays: str, runtime: Runtime, small: SmallArchive, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Its record says that it goes; a hold came first, and a store may refuse the deletion for years."""
+    small.rules(1, rules=[{"name": "default", "keep": "1 day", "stays": stays}])
 
     def hold_first(name: str, arguments: tuple[Any, ...]) -> None:
         if name == "erase" and "/5-one/" in str(arguments[0]):
@@ -135,7 +137,8 @@ async def test_a_recording_that_was_held_before_the_first_deletion_is_there_for_
     report = await Disposer(runtime).run()
     assert report.stopped is not None and "the store refuses to delete" in report.stopped
     folder = small.folder(5, "5-one")
-    assert {"audio.wav", "disposed/00000001.json"} <= names_of(small, folder)
+    record = "erased.json" if stays == "hashes" else "disposed/00000001.json"
+    assert {"audio.wav", record} <= names_of(small, folder)
     code, out = callvault_here(["deletions", "hold", "5-one", "--why", "suit"], environment)
     assert "too late" not in out and "original was already gone" in out, out
     code, out = callvault_here(["retention", "explain", "5-one", "--json"], environment)
@@ -144,7 +147,8 @@ async def test_a_recording_that_was_held_before_the_first_deletion_is_there_for_
     assert (code, json.loads(out)["problems"]) == (0, [])
     (audio,) = (tmp_path / "case" / "audio").iterdir()
     assert audio.read_bytes() == b"audio of 5-one"
-    assert "held" in (tmp_path / "case" / "index.csv").read_text()
+    code, _ = callvault_here(["get", "5-one", "--out", str(tmp_path / "5-one.wav")], environment)
+    assert (code, (tmp_path / "5-one.wav").read_bytes()) == (0, b"audio of 5-one")
     assert run_script(tmp_path / "case" / "check.py").returncode == 3, "its record of the disposal is in no seal yet"
 
 

@@ -205,12 +205,17 @@ class Chosen(msgspec.Struct, frozen=True):
     Attributes:
         day: UTC, ISO 8601.
         recording_id: its id.
-        size_bytes: of its audio, as the catalogue has it.
+        size_bytes: of its audio, as the catalogue has it; 0 if that was erased or disposed of.
     """
 
     day: str
     recording_id: str
     size_bytes: int = 0
+
+    @classmethod
+    def of(cls, hit: Hit) -> Chosen:
+        """The place of a recording that was found."""
+        return cls(hit.row.day, hit.row.recording_id, _size_there(hit.state, hit.row.bytes))
 
     @property
     def date(self) -> date:
@@ -232,7 +237,11 @@ def choose_all(path: Path, query: Query) -> list[Chosen]:
         what = f"r.day, r.recording_id, r.bytes, {state} AS state"
         sql = f"SELECT {what} FROM recordings r WHERE {' AND '.join(where.clauses)}"  # noqa: S608
         rows = db.execute(f"{sql} ORDER BY coalesce(r.started_at, r.day), r.n", [*its, *where.values])
-        return [Chosen(day, recording_id, size) for day, recording_id, size, _ in rows]
+        return [Chosen(day, recording_id, _size_there(state, size)) for day, recording_id, size, state in rows]
+
+
+def _size_there(state: str, size_bytes: int) -> int:
+    return 0 if state in ("erased", "disposed") else size_bytes
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from text.periods import zone_of
 from text.times import format_instant, utc_now
 from workers.catalogue.rows import Row
 from workers.deletion.kept import Holding, holds_on
+from workers.deletion.whereabouts import erasure_of
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -87,6 +88,7 @@ class Explanation(msgspec.Struct, frozen=True):
         rules: that may decide.
         holds: that keep it whatever its rule says.
         locks: of its objects.
+        removed: when it was erased or disposed of, and by whom or under which rule, in one line; None: it is there.
     """
 
     recording_id: str
@@ -102,6 +104,7 @@ class Explanation(msgspec.Struct, frozen=True):
     rules: list[Ruling]
     holds: list[Holding]
     locks: list[Lock] = []
+    removed: str | None = None
 
 
 def explained(archive: Archive, row: Row, applied: Sequence[AppliedRules]) -> Explanation:
@@ -123,7 +126,9 @@ def explained(archive: Archive, row: Row, applied: Sequence[AppliedRules]) -> Ex
         holds = holds_on(archive, folder, row.connection_id)
         record = archive.commit_record(folder)
         if record is None and archive.is_erased(folder):
-            return Explanation(row.recording_id, "erased", None, None, zone, number, [], (), PARTS, False, [], holds)
+            removed = erasure_of(archive, folder)
+            nothing = Explanation(row.recording_id, "erased", None, None, zone, number, [], (), PARTS, False, [], holds)
+            return msgspec.structs.replace(nothing, removed=removed)
         if record is None:
             raise UserError(f"{layout.commit_key(folder)}: missing; the recording is kept until it is restored")
         records = [record, *archive.versions(folder)]
