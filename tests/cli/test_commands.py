@@ -84,7 +84,8 @@ def test_up_runs_everything_mends_what_dies_and_ends_with_0(tmp_path: Path) -> N
 
         worker = wait_for(lambda: child_of(up.pid, "worker"))
         receiver = wait_for(lambda: child_of(up.pid, "serve"))
-        assert [os.getpriority(os.PRIO_PROCESS, one) for one in (worker, receiver)] == [5, 0]
+        niceness = partial(os.getpriority, os.PRIO_PROCESS)
+        assert (niceness(worker), niceness(receiver)) == (niceness(0) + 5, niceness(0))
         if (group := Path(f"/proc/{worker}/autogroup")).exists():  # where the kernel groups sessions
             assert group.read_text().split()[1:] == ["nice", "5"]
         os.kill(worker, signal.SIGKILL)
