@@ -124,9 +124,8 @@ def read_prices(archive_url: str, file: Path | None = None) -> Prices:
     if found is None:
         return Prices(table.currency, table.date, f"no prices of {scheme}://", table.is_example, str(source), "", {})
     if found.default not in found.classes:
-        raise UserError(
-            f"{source}: not a price table: {scheme}.default: {found.default!r} has no price; add [{scheme}.classes.{found.default}]"
-        )
+        what = f"{scheme}.default: {found.default!r} has no price; add [{scheme}.classes.{found.default}]"
+        raise UserError(f"{source}: not a price table: {what}")
     return Prices(
         table.currency, table.date, found.place, table.is_example, str(source), found.default, dict(found.classes)
     )

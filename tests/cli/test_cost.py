@@ -15,7 +15,6 @@ from archive.stores.store import Store, open_store
 from lab.processes import run_callvault
 from tests.seals.small import SmallArchive
 from text.errors import UserError
-from text.errors import UserError
 from text.money import format_money
 
 
