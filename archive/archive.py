@@ -62,6 +62,7 @@ class Archive:
         needs_identity: refuse to write before the identity is known, as every process of the service does.
 
     Attributes:
+        is_answering: whether the store answered when a job last looked for a commit; False before the first.
         lock_end: until when the object of a key should be locked as it is written; None: the options of the store decide.
     """
 
@@ -73,6 +74,7 @@ class Archive:
         self._needs_identity = needs_identity
         self._identity: Identity | None = None
         self._opening = threading.Lock()
+        self.is_answering = False
         self.lock_end: Callable[[str], datetime | None] = lambda key: None
 
     @property
@@ -103,6 +105,15 @@ class Archive:
         """
         assert_same(self.store, self.identity)
 
+    def check_identity(self) -> None:
+        """The same, where the identity must be known before anything is written.
+
+        Raises:
+            StoreError: as `assert_identity`.
+        """
+        if self._needs_identity:
+            self.assert_identity()
+
     def put(
         self,
         key: str,
@@ -120,9 +131,20 @@ class Archive:
             Damaged: the stored object differs from what was sent.
             StoreError: the store did not take the object now, or holds no archive.
         """
+        return self.put_source(key, self.source_of(key, chunks, observers), content_type, attributes)
+
+    def source_of(
+        self, key: str, chunks: Iterator[bytes] | bytes, observers: tuple[Callable[[bytes], object], ...] = ()
+    ) -> Source:
+        """The source of an object that is to be put."""
+        return Source(chunks, observers, self.lock_end(key))
+
+    def put_source(
+        self, key: str, source: Source, content_type: str, attributes: Mapping[str, str] | None = None
+    ) -> ArchivedObject:
+        """See `put`."""
         if self._needs_identity and not self.is_known:
             _ = self.identity
-        source = Source(chunks, observers, self.lock_end(key))
         try:
             written = self.store.put(key, source, content_type, attributes or {})
         except KeyExists:
@@ -189,11 +211,14 @@ class Archive:
         Raises:
             ArchiveConflict: the archive has a commit record of other objects.
         """
+        self.check_identity()
         key = layout.commit_key(folder)
-        if self._needs_identity:
-            self.assert_identity()
+        return self.put_commit_record(folder, record, self.source_of(key, encode_record(record)))
+
+    def put_commit_record(self, folder: str, record: CommitRecord, source: Source) -> CommitRecord:
+        """Write the commit record, whose source is given; the caller has just checked the identity. See `commit`."""
         try:
-            self.put_record(key, record)
+            self.put_source(layout.commit_key(folder), source, "application/json")
         except ArchiveConflict:
             standing = self.commit_record(folder)
             ours = {(o.key, o.sha256) for o in record.objects}

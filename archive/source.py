@@ -14,6 +14,10 @@ class Source:
         chunks: the bytes in order, or all of them if they are in memory already.
         observers: called with each chunk; an exception of theirs ends the upload.
         locked_until: until when the object should be locked, UTC; None: the options of the store decide alone.
+
+    Attributes:
+        is_free: the answer to `Store.ask_free` about its key, if it was asked for a moment ago.
+        meanwhile: to be run after the write, while the store is asked what it holds; it raises nothing.
     """
 
     def __init__(
@@ -30,6 +34,8 @@ class Source:
         self._stream = self.chunks()
         self._rest = b""
         self.size = 0
+        self.is_free: Callable[[], object] | None = None
+        self.meanwhile: Callable[[], object] | None = None
 
     @property
     def sha256(self) -> str:

@@ -16,7 +16,12 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     One cancellation is not enough: before Python 3.12, `asyncio.wait_for` loses it if its awaitable has just finished
     (CPython issue bpo-37658), and the Redis client sends every command through `wait_for`.
     """
-    left = {task for task in tasks if not task.done()}
+    left = set[asyncio.Task[Any]]()
+    for task in tasks:
+        if not task.done():
+            left.add(task)
+        elif not task.cancelled():
+            task.exception()
     for _ in range(_TRIES):
         if not left:
             return

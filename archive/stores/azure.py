@@ -46,12 +46,13 @@ from archive.layout import Outside, name_in_bucket
 from archive.source import Source
 from archive.stores import lines
 from archive.stores.adapter import InPiecesAdapter
+from archive.stores.asking import AsksInThreads
 from archive.stores.azure_tiers import ARCHIVE, RESTORED, state_of, text_of, tier_of
+from archive.stores.buffers import Buffers
 from archive.stores.lifecycle import LifecycleRule
 from archive.stores.next_part import parts_ahead
 from archive.stores.store import (
     LEGAL_HOLD,
-    Buffers,
     KeyExists,
     RestoreWish,
     StoreCold,
@@ -73,11 +74,12 @@ _READ_BYTES = 4 * 1024 * 1024
 _RETRIES = 5
 
 
-class AzureStore:
+class AzureStore(AsksInThreads):
     """An archive in a container; the account comes from `AZURE_STORAGE_CONNECTION_STRING`, else from
     `AZURE_STORAGE_ACCOUNT` with the default credential chain (managed identity, workload identity, environment)."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
+        super().__init__()
         self.url = url
         container, self._prefix = split_url(url)
         self._options = options
@@ -111,7 +113,7 @@ class AzureStore:
                 expected = self._put_whole(blob, key, first, extra)
             else:
                 expected = self._put_blocks(blob, key, first, source, extra)
-        stored = self.stat(key)
+        stored = self.described(key, source)
         if stored is None:
             raise StoreError(f"{self._shown(key)}: the store took the object and does not show it")
         return Written(stored, expected)

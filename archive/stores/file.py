@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +26,7 @@ from archive import layout
 from archive.source import Source
 from archive.stores.lifecycle import LifecycleRule
 from archive.stores.store import (
+    Asked,
     KeyExists,
     RestoreWish,
     StoredObject,
@@ -101,6 +103,14 @@ class FileStore:
             except (FileNotFoundError, NotADirectoryError):
                 self._must_be_there()
                 return None
+
+    def ask_stat(self, key: str) -> Asked[StoredObject | None]:
+        """See `Store.ask_stat`. A folder answers at once."""
+        return partial(self.stat, key)
+
+    def ask_free(self, key: str) -> Asked[StoredObject | None] | None:
+        """See `Store.ask_free`. A hard link overwrites nothing."""
+        return None
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`. Bypasses the page cache if the system allows it."""

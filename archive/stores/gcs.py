@@ -31,11 +31,12 @@ from archive import layout
 from archive.source import Source
 from archive.stores import lines
 from archive.stores.adapter import InPiecesAdapter
+from archive.stores.asking import AsksInThreads
+from archive.stores.buffers import Buffers
 from archive.stores.lifecycle import LifecycleRule
 from archive.stores.next_part import parts_ahead
 from archive.stores.store import (
     LEGAL_HOLD,
-    Buffers,
     KeyExists,
     RestoreWish,
     StoredObject,
@@ -64,10 +65,11 @@ _CREATE, _GET, _LIST, _DELETE = (f"storage.objects.{what}" for what in ("create"
 _BUCKET = "storage.buckets.get"
 
 
-class GcsStore:
+class GcsStore(AsksInThreads):
     """An archive in a bucket of Google Cloud Storage, with the application default credentials."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
+        super().__init__()
         self.url = url
         bucket, self._prefix = split_url(url)
         self._options = options
@@ -112,7 +114,7 @@ class GcsStore:
                 with closing(parts_ahead(first, source, part_bytes, self._buffers)) as parts:
                     self._put_stream(blob, key, _Stream(parts, crc), content_type)
         expected = base64.b64encode(crc.digest()).decode()
-        stored = self.stat(key)  # the object itself; the answer of the upload may differ
+        stored = self.described(key, source)  # the object itself; the answer of the upload may differ
         if stored is None:
             raise StoreError(f"{self._shown(key)}: the store took the object and does not show it")
         return Written(stored, {"crc32c": expected})

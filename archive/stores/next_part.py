@@ -7,7 +7,7 @@ from concurrent.futures import wait
 from contextvars import copy_context
 
 from archive.source import Source
-from archive.stores.store import Buffers
+from archive.stores.buffers import Buffers
 
 
 def parts_ahead(first: bytes, source: Source, size_bytes: int, buffers: Buffers) -> Generator[bytes, None, None]:

@@ -20,6 +20,8 @@ from typing import Any
 from archive.layout import Outside
 from archive.source import Source
 from archive.stores import s3_cold
+from archive.stores.asking import AsksInThreads
+from archive.stores.buffers import Buffers
 from archive.stores.lifecycle import LifecycleRule
 from archive.stores.s3_bucket import Bucket
 from archive.stores.s3_checks import Checks
@@ -30,7 +32,7 @@ from archive.stores.s3_fallbacks import ChosenFallback, Fallback
 from archive.stores.s3_parts import Parts, probe_key
 from archive.stores.store import (
     LEGAL_HOLD,
-    Buffers,
+    Asked,
     KeyExists,
     RestoreWish,
     StoreCold,
@@ -50,10 +52,11 @@ _CONFLICT_TRIES = 5
 _PROBE_BODY = b"Callvault asks whether this store understands these headers.\n"
 
 
-class S3Store:
+class S3Store(AsksInThreads):
     """An archive in a bucket of S3 or a compatible store."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
+        super().__init__()
         self.url = url
         self._bucket = Bucket(url, options)
         self._buffers = Buffers(options)
@@ -74,10 +77,11 @@ class S3Store:
         bucket = self._bucket
         self.probe()
         is_kept = self._conditions.are_kept()
-        if not is_kept:
-            self._assert_free(key)
+        is_free = source.is_free or self.ask_free(key)
         with self._buffers.of(source):
-            first = source.part(bucket.options.part_bytes)
+            first = source.part(bucket.options.part_bytes)  # a download, which need not wait for that answer
+            if is_free is not None and is_free() is not None:
+                raise KeyExists(key)
             wishes = bucket.wishes(content_type, attributes, source)
             stored = None
             if len(first) < bucket.options.part_bytes:
@@ -88,7 +92,7 @@ class S3Store:
                 if is_kept and not bucket.is_aws:  # tested for a single put, not for multipart uploads
                     self._assert_free(key)
                 checksums, etags = self._parts.put(key, first, source, wishes)
-        stored = stored or self.stat(key)
+        stored = stored or self.described(key, source)
         if stored is None:
             raise StoreError(f"{bucket.name(key)}: the store took the object and does not show it")
         if len(first) == bucket.options.part_bytes:
@@ -117,6 +121,25 @@ class S3Store:
             return self._described(key, self._bucket.head(key))
         except Missing:
             return None
+
+    def ask_stat(self, key: str) -> Asked[StoredObject | None]:
+        """See `Store.ask_stat`. A thread is needed only where no open connection is free."""
+        self._checks.look()
+        asked = self._bucket.ask_head(key)
+        if asked is None:
+            return super().ask_stat(key)
+
+        def answer() -> StoredObject | None:
+            try:
+                return self._described(key, asked())
+            except Missing:
+                return None
+
+        return answer
+
+    def ask_free(self, key: str) -> Asked[StoredObject | None] | None:
+        """See `Store.ask_free`."""
+        return None if self._conditions.are_kept() else self.ask_stat(key)
 
     def _described(self, key: str, headers: Mapping[str, str]) -> StoredObject:
         """Make a StoredObject from the headers of an answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -81,6 +81,20 @@ class Bucket:
         with store_errors(request.name):
             answer = self._lean.send(request, lambda: self.client.head_object(**place, ChecksumMode="ENABLED"))
         return answer.headers
+
+    def ask_head(self, key: str) -> Callable[[], Mapping[str, str]] | None:
+        """The same without waiting: a call of the result waits. None if no open connection is free for it."""
+        place = self.at(key)
+        request = Request("HEAD", place["Key"], self.name(key), {"x-amz-checksum-mode": "ENABLED"})
+        asked = self._lean.ask(request, lambda: self.client.head_object(**place, ChecksumMode="ENABLED"))
+        if asked is None:
+            return None
+
+        def headers() -> Mapping[str, str]:
+            with store_errors(request.name):
+                return asked().headers
+
+        return headers
 
     def get(self, key: str, span: str | None) -> Answer:
         """An object, or a span of its bytes as the header `Range` writes it.

@@ -5,9 +5,7 @@ connections with its TLS, proxies and time limits. Any answer other than done, r
 which retries, follows the bucket's region and reports errors. If a request cannot be resolved (another signature, no
 credentials), all requests go to boto3.
 
-The signature is Signature Version 4 (docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html) and always
-covers the hash of the body. botocore's own takes forty times as long, since it derives the key of the day for each
-request. No request waits for `100 Continue`, as boto3's writes do.
+Each request is signed (`s3_signature.py`), and none waits for `100 Continue`, as boto3's writes do.
 
 The connections are those of boto3's pool. Requests are written to them and answers read from them here: boto3, urllib3
 and http.client together take three times as long for a small request, most of it for headers.
@@ -16,7 +14,6 @@ and http.client together take three times as long for a small request, most of i
 from __future__ import annotations
 
 import hashlib
-import hmac
 import math
 import re
 import time
@@ -31,6 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from archive.stores.s3_errors import COLD, Cold, Missing, OutOfRange
+from archive.stores.s3_signature import Signer
 from archive.stores.store import KeyExists
 from process import http1
 from process.logs import get_logger
@@ -127,12 +125,40 @@ class Lean:
             Cold: it must be restored before it can be read.
             Exception: what boto3 raises.
         """
-        is_plain = all(value.isascii() and value.isprintable() for value in request.headers.values())
-        way = self._resolved() if is_plain and time.monotonic() >= self._rests_until else None
+        way = self._way_for(request)
         if way is None:
             return _answer_of_boto3(instead())
+        return self._answer(request, instead, lambda: self._sent(request, way, _lent(way.pool)))
+
+    def ask(self, request: Request, instead: Callable[[], dict[str, Any]]) -> Callable[[], Answer] | None:
+        """Send a request without waiting for its answer. It takes the arguments of `send`.
+
+        Returns:
+            Waits for the answer, and returns or raises what `send` does; None if nothing was sent, because no open connection
+            is free, or boto3 has to send it.
+        """
+        way = self._way_for(request)
+        if way is None:
+            return None
+        lent = _lent(way.pool)
+        if lent.sock is None:  # opening it would take longer than the answer
+            way.pool._put_conn(lent)
+            return None
         try:
-            answer = self._exchange(request, way)
+            sent = self._sent(request, way, lent)
+        except OSError:
+            return None
+        return lambda: self._answer(request, instead, lambda: sent)
+
+    def _way_for(self, request: Request) -> _Way | None:
+        """How to send a request; None if boto3 must."""
+        is_plain = all(value.isascii() and value.isprintable() for value in request.headers.values())
+        return self._resolved() if is_plain and time.monotonic() >= self._rests_until else None
+
+    def _answer(self, request: Request, instead: Callable[[], dict[str, Any]], sent: Callable[[], _Sent]) -> Answer:
+        """The answer to a request, from boto3 if it is unusual."""
+        try:
+            answer = sent().answer()
             status = answer.status
             if status in (200, 206) and request.method == "GET":
                 return Answer(dict(answer.headers), answer)
@@ -167,7 +193,8 @@ class Lean:
             self._has_logged = True
             log.info("requests go to this store by boto3", store=self._url, why=why)
 
-    def _exchange(self, request: Request, way: _Way) -> _Answer:
+    def _sent(self, request: Request, way: _Way, lent: Any) -> _Sent:
+        """Sign a request and send it on a connection."""
         path = way.path + quote(request.key, safe="/~")
         query = urlencode(request.query, quote_via=quote, safe="~")
         headers = {"host": way.host, **request.headers}
@@ -180,7 +207,7 @@ class Lean:
         lines = [f"{request.method} {path}{query and '?'}{query} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join((*lines, "", "")).encode("ascii")
-        return _Answer(way.pool, request.method, head, request.body or b"")
+        return _Sent(way.pool, lent, request.method, head, request.body or b"")
 
     def _resolved(self) -> _Way | None:
         """How boto3 reaches the bucket; None if boto3 must send everything, or cannot either."""
@@ -209,60 +236,6 @@ class Lean:
         raise AssertionError("boto3 asks nobody before it sends")
 
 
-class Signer:
-    """Signs requests to S3, and caches the key of the day."""
-
-    def __init__(self) -> None:
-        self._kept: tuple[tuple[str, str, str], bytes] | None = None
-
-    def sign(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        sha256: str,
-        credentials: Any,
-        region: str,
-        query: str = "",
-    ) -> dict[str, str]:
-        """The headers of a signed request.
-
-        Args:
-            method: such as `PUT`.
-            path: of the address, encoded.
-            headers: to be signed, `host` among them; their names in small letters.
-            sha256: of the body, hexadecimal.
-            credentials: botocore's.
-            region: such as `us-east-1`.
-            query: of the address, encoded, in the order of its names.
-        """
-        now = credentials.get_frozen_credentials()
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        added = {"x-amz-content-sha256": sha256, "x-amz-date": stamp}
-        if now.token:
-            added["x-amz-security-token"] = now.token
-        every = sorted({**headers, **added}.items())
-        names = ";".join(name for name, _ in every)
-        lines = (f"{name}:{' '.join(value.split())}" for name, value in every)
-        canonical = "\n".join((method, path, query, *lines, "", names, sha256))
-        scope = f"{stamp[:8]}/{region}/s3/aws4_request"
-        signed = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.digest(self._key(now.secret_key, stamp[:8], region), signed.encode(), "sha256").hex()
-        credential = f"AWS4-HMAC-SHA256 Credential={now.access_key}/{scope}"
-        added["authorization"] = f"{credential}, SignedHeaders={names}, Signature={signature}"
-        return added
-
-    def _key(self, secret: str, day: str, region: str) -> bytes:
-        what = (secret, day, region)
-        kept = self._kept
-        if kept is None or kept[0] != what:
-            key = f"AWS4{secret}".encode()
-            for part in (day, region, "s3", "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._kept = kept = (what, key)
-        return kept[1]
-
-
 class _Caught(Exception):
     def __init__(self, request: Any) -> None:
         super().__init__("not sent")
@@ -275,32 +248,57 @@ def _catch(request: Any, **_: Any) -> None:
         raise _Caught(request)
 
 
-class _Answer(http1.Answer):
-    """The answer to a request on a connection of boto3's pool, which gets the connection back once its body is over.
+def _lent(pool: Any) -> Any:
+    """A connection of boto3's pool; without a socket if none was free."""
+    lent = pool._get_conn()
+    if getattr(lent, "_response_received", False):  # boto3 was refused early here: until closed, it sends nothing
+        lent.close()
+    return lent
+
+
+class _Sent:
+    """A request that was sent on a connection. If nobody wants its answer, the connection is closed.
 
     Args:
-        pool: urllib3's.
+        pool: urllib3's, which lent the connection.
+        lent: the connection.
         method: of the request.
         head: the head of the request.
         body: its body.
     """
 
-    def __init__(self, pool: Any, method: str, head: bytes, body: bytes) -> None:
-        self._pool = pool
-        self._lent = pool._get_conn()
-        if getattr(
-            self._lent, "_response_received", False
-        ):  # boto3 was refused early here: until closed, it sends nothing
-            self._lent.close()
-        try:
-            self._lent.send(head + body[:_JOINED_BYTES])
-            if len(body) > _JOINED_BYTES:
-                self._lent.send(memoryview(body)[_JOINED_BYTES:])
-            super().__init__(self._lent.sock, method)
-        except BaseException:
+    def __init__(self, pool: Any, lent: Any, method: str, head: bytes, body: bytes) -> None:
+        self._pool, self._lent, self._method = pool, lent, method
+        lent.send(head + body[:_JOINED_BYTES])
+        if len(body) > _JOINED_BYTES:
+            lent.send(memoryview(body)[_JOINED_BYTES:])
+
+    def answer(self) -> _Answer:
+        """Wait for the head of the answer; it has the connection from now on."""
+        answer = _Answer(self._pool, self._lent, self._method)
+        self._lent = None
+        return answer
+
+    def __del__(self) -> None:
+        """Give the connection back, closed, unless its answer has it."""
+        if self._lent is not None:
             self._lent.close()
             self._pool._put_conn(self._lent)
-            raise
+
+
+class _Answer(http1.Answer):
+    """The answer to a request on a connection of boto3's pool, which gets the connection back once its body is over.
+
+    Args:
+        pool: urllib3's.
+        lent: the connection, with the request sent.
+        method: of the request.
+    """
+
+    def __init__(self, pool: Any, lent: Any, method: str) -> None:
+        super().__init__(lent.sock, method)
+        self._pool = pool
+        self._lent = lent
 
     def iter_chunks(self, chunk_size: int) -> Iterator[bytes]:
         """As `StreamingBody` has it."""

@@ -15,12 +15,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from archive import kinds
 from archive.source import Source
+from archive.stores.buffers import Buffers
 from archive.stores.next_part import parts_ahead
 from archive.stores.s3_bucket import Bucket, condition
 from archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, store_errors
 from archive.stores.s3_fallbacks import ChosenFallback, Fallback
 from archive.stores.s3_md5s import Form, Md5s, forms_like
-from archive.stores.store import Buffers, KeyExists, StoredObject, StoreError
+from archive.stores.store import KeyExists, StoredObject, StoreError
 
 _COMPLETE_TRIES = 3
 _ORPHAN_AGE = timedelta(days=1)

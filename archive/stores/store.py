@@ -12,19 +12,21 @@ A key is relative to the archive's prefix, or the key of a `layout.Outside`.
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from archive.source import Source
 from archive.stores.lifecycle import LifecycleRule
 from text.errors import UserError
 from text.times import utc_now
+
+T = TypeVar("T")
+
+Asked = Callable[[], T]  # an answer that has been asked for; a call waits for it
 
 MIB = 1024 * 1024
 LEGAL_HOLD = datetime.max.replace(tzinfo=UTC)  # the end of a lock that a person must lift
@@ -190,7 +192,7 @@ class Store(Protocol):
 
         Args:
             key: the key of the object.
-            source: its bytes.
+            source: its bytes; a store that asks what it holds afterwards runs its `meanwhile` while it waits for the answer.
             content_type: its media type.
             attributes: attributes of its recording, for metadata or tags.
 
@@ -200,6 +202,15 @@ class Store(Protocol):
 
     def stat(self, key: str) -> StoredObject | None:
         """Describe an object; None if the key is not in use."""
+
+    def ask_stat(self, key: str) -> Asked[StoredObject | None]:
+        """Ask for the description of an object without waiting; calling the result waits for it, and raises what `stat` raises.
+
+        The description is of a moment between the two.
+        """
+
+    def ask_free(self, key: str) -> Asked[StoredObject | None] | None:
+        """The same, if `put` has to know whether the key is in use, since the store may ignore the condition; else None."""
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` to before `end`, from the store itself and not from a cache.
@@ -288,38 +299,6 @@ def errors_as(translate: Callable[[Exception], Exception | None]) -> Iterator[No
 def latest_of(ends: Iterable[datetime | None]) -> datetime | None:
     """The latest of the ends of some locks; None if none of them locks."""
     return max((end for end in ends if end is not None), default=None)
-
-
-class Buffers:
-    """The memory of all uploads of a store. An upload waits for the memory of its first part, and never for more.
-
-    So uploads cannot block each other, and a large one overlaps download and upload whenever memory is free.
-
-    Attributes:
-        threads: download the next parts; one thread for each part in memory, so a slow download delays no other.
-    """
-
-    def __init__(self, options: StoreOptions) -> None:
-        parts = max(1, options.buffer_bytes // options.part_bytes)
-        self._parts = threading.BoundedSemaphore(parts)
-        self.threads = ThreadPoolExecutor(parts, thread_name_prefix="callvault-part")
-
-    @contextmanager
-    def of(self, source: Source) -> Iterator[None]:
-        """Wait for the memory of an upload's first part. A source that is in memory already does not wait."""
-        if source.is_in_memory:
-            yield
-            return
-        with self._parts:
-            yield
-
-    def take_another(self) -> bool:
-        """Take the memory of one more part if it is free now."""
-        return self._parts.acquire(blocking=False)
-
-    def give(self) -> None:
-        """Return the memory of a part."""
-        self._parts.release()
 
 
 _STORES = {

@@ -27,7 +27,8 @@ from archive.archive import Archive
 from archive.source import Source
 from archive.stores import s3_lean
 from archive.stores.s3_fallbacks import FALLBACKS, Fallback
-from archive.stores.s3_lean import Lean, Request, Signer
+from archive.stores.s3_lean import Lean, Request
+from archive.stores.s3_signature import Signer
 from archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
 from lab.awkward import AwkwardS3, Manners
 from lab.stores import by_boto3, environ

@@ -17,6 +17,7 @@ from archive.erase import erase, erase_what_is_left
 from archive.removal_records import Erasure
 from archive.stores.store import Store, StoreRefused
 from lab.servers import RunningSandbox
+from lab.stores import environ, s3_weak
 from lab.worker import runtime_of
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
@@ -45,7 +46,7 @@ class Interrupted:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        if name not in ("put", "stat", "read", "list"):
+        if name not in ("put", "stat", "read", "list", "ask_stat", "ask_free"):
             return found
 
         def asked(*arguments: Any, **named: Any) -> Any:
@@ -114,6 +115,21 @@ async def test_an_erasure_wins_against_archiving_at_each_step(
         return recording, lambda: archive_recording(runtime, request_of(recording))
 
     assert await at_each_step(runtime, redis, archive_folder, make) >= 5
+
+
+async def test_an_erasure_wins_at_each_step_in_a_bucket_that_is_asked_for_several_things_at_once(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, tmp_path: Path
+) -> None:
+    with s3_weak(tmp_path / "s3") as bucket, environ(bucket.environment):
+        settings = environment | bucket.make_archive()
+        async with runtime_of(settings, async_redis, CALLVAULT_DELETE_ORIGINALS="verified") as runtime:
+
+            async def make() -> tuple[Recording, Callable[[], Awaitable[None]]]:
+                recording = sandbox.world.add_recording(seconds=0.2)
+                return recording, lambda: archive_recording(runtime, request_of(recording))
+
+            folder = tmp_path / "s3" / settings["CALLVAULT_ARCHIVE_URL"].removeprefix("s3://")
+            assert await at_each_step(runtime, redis, folder, make) >= 7
 
 
 async def test_an_erasure_wins_against_another_content_at_each_step(

@@ -9,8 +9,9 @@ from contextlib import ExitStack, closing
 import pytest
 
 from archive.source import Source
+from archive.stores.buffers import Buffers
 from archive.stores.next_part import parts_ahead
-from archive.stores.store import Buffers, StoreOptions
+from archive.stores.store import StoreOptions
 
 SIZE = 100
 

@@ -19,6 +19,7 @@ from text.one_line import one_line
 from workers.damage.damage import report_wrong
 from workers.engine.attempts import DeadLetter
 from workers.engine.failing import failure_class_of, report_failing
+from workers.engine.first_run import note_run
 from workers.engine.lease import HeldElsewhere
 from workers.engine.worker import Function, Retry, again_in, func, leave_to_newer
 from workers.keys import MAIN_QUEUE
@@ -52,6 +53,7 @@ def job(
         runtime: Runtime = ctx["runtime"]
         fields = payload if isinstance(payload, dict) else {}
         ids = {"job_id": ctx["job_id"]} | {k: fields[k] for k in ("event_id", "recording_id") if fields.get(k)}
+        note_run(ctx["job_try"])
         with bound_fields(**ids):
             if (version := payload_version(payload)) > VERSION:
                 raise await leave_to_newer(runtime.redis, f"{name} of version {version}")

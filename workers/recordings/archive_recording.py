@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, cast
 
 from msgspec import UNSET
@@ -12,6 +12,7 @@ from msgspec import UNSET
 from archive import layout
 from archive.archive import Archive
 from archive.audio import AudioReader, merge_summaries
+from archive.commit import Commit
 from archive.decision_records import Decision
 from archive.decisions import decisions_about
 from archive.proof import Missing
@@ -20,10 +21,8 @@ from archive.stores.lifecycle import AUDIO_TAG
 from archive.stores.store import lies_in_a_bucket, open_bucket_of
 from process.logs import get_logger
 from process.tracing import span
-from telnyx_api.errors import NotFound, UnreadableRows
+from telnyx_api.errors import NotFound
 from telnyx_api.models import Recording
-from telnyx_api.operations import RecordingFilter
-from telnyx_api.pages import LARGEST_PAGE, read_all
 from telnyx_api.source_mark import SourceMark
 from text.times import first_instant, format_instant, parse_instant, utc_now
 from workers.deletion.may_delete import why_kept_by_record
@@ -39,6 +38,7 @@ from workers.recordings.fetching import (
     fetch_audio,
     why_refused,
 )
+from workers.recordings.finding import asked_for, find, is_of
 from workers.recordings.requests import RecordingRequest, recording_job_id
 from workers.recordings.versions import look_again
 from workers.recordings.writing import Erased, refuse_if_erased, sole_writer, unless_erased
@@ -48,7 +48,6 @@ from workers.seals.chain import is_sealed
 log = get_logger()
 
 _NO_MARK = SourceMark(None, None, None)  # custom storage has no download address
-_SAME_MOMENT = timedelta(seconds=2)
 
 
 async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None:
@@ -66,7 +65,7 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
                 await _archive_by_id(runtime, request, request.recording_id)
         return
     with span("find"):
-        recordings, unreadable = await _find(runtime, request)
+        recordings, unreadable = await find(runtime, request)
     failed: list[Exception] = []
     for recording in recordings:
         try:
@@ -86,29 +85,29 @@ async def _archive_found(runtime: Runtime, request: RecordingRequest, recording:
     folder = layout.recording_folder(recording.dated, str(recording.id))
     with suppress(Erased):
         async with sole_writer(runtime.redis, str(recording.id)):
-            await _archive(runtime, request, recording, folder, await _committed(runtime, folder))
+            commit = Commit(runtime.archive, folder)
+            await _archive(runtime, request, recording, commit, await _committed(runtime, commit))
 
 
 async def _archive_by_id(runtime: Runtime, request: RecordingRequest, recording_id: str) -> None:
-    folder = record = None
-    if (began := first_instant(request.started_at)) is not None:
-        # Before Telnyx is asked: while the store is away, each job that waits for it would ask again and again.
-        folder = layout.recording_folder(began, recording_id)
-        record = await _committed(runtime, folder)
-        if record is not None and not _is_to_be_compared(request, record):
-            return
-    with span("find"):
+    commit = record = None
+    async with asked_for(runtime, request, recording_id) as at_telnyx:
+        if (began := first_instant(request.started_at)) is not None:
+            commit = Commit(runtime.archive, layout.recording_folder(began, recording_id))
+            record = await _committed(runtime, commit)
+            if record is not None and not _is_to_be_compared(request, record):
+                return
         try:
-            recording = await runtime.telnyx.recordings.retrieve(recording_id)
+            recording = await at_telnyx()
         except NotFound as error:
             if record is not None or await _lies_near(runtime, recording_id, request):
                 return
             raise NotYet(f"recording {recording_id} is not at Telnyx") from error
     dated = layout.recording_folder(recording.dated, recording_id)
-    if folder is None or (record is None and folder != dated):
-        folder = dated
-        record = await _committed(runtime, folder)
-    await _archive(runtime, request, recording, folder, record)
+    if commit is None or (record is None and commit.folder != dated):
+        commit = Commit(runtime.archive, dated)
+        record = await _committed(runtime, commit)
+    await _archive(runtime, request, recording, commit, record)
 
 
 async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
@@ -131,14 +130,15 @@ async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
 
 
 async def _archive(
-    runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str, record: CommitRecord | None
+    runtime: Runtime, request: RecordingRequest, recording: Recording, commit: Commit, record: CommitRecord | None
 ) -> None:
     """Archive what Telnyx shows, or compare it with what is committed; under the recording's lease."""
+    folder = commit.folder
     if record is None:
         await _refuse_if_sealed(runtime, folder)
         try:
-            async with unless_erased(runtime, folder):
-                record = await _fetch_and_commit(runtime, request, recording, folder)
+            async with unless_erased(runtime, folder, commit):
+                record = await _fetch_and_commit(runtime, request, recording, commit)
         except Exception as error:
             # An event that names a location knows more than Telnyx' answer: its job keeps asking there.
             if request.locations or not await _is_known_not_archived(runtime, recording, folder, error):
@@ -170,7 +170,7 @@ async def is_archived(runtime: Runtime, request: RecordingRequest, since: dateti
         folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, near.date())
         return folder is not None and await _is_done(runtime, request, folder, since)
     try:
-        listed, unreadable = await _find(runtime, request)
+        listed, unreadable = await find(runtime, request)
     except NotYet:
         return False
     if unreadable is not None:
@@ -204,9 +204,9 @@ def _is_to_be_compared(request: RecordingRequest, record: CommitRecord) -> bool:
     return request.look_again or is_another_event
 
 
-async def _committed(runtime: Runtime, folder: str) -> CommitRecord | None:
+async def _committed(runtime: Runtime, commit: Commit) -> CommitRecord | None:
     """The commit record of an earlier run, announced again in case that run died before it did so."""
-    record = await runtime.in_thread(runtime.archive.commit_record, folder)
+    record, folder = await runtime.in_thread(commit.look), commit.folder
     if record is None:
         return None
     await refuse_if_erased(runtime, folder)
@@ -246,42 +246,6 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
     await runtime.schedule.add(folder, grace)
 
 
-async def _find(runtime: Runtime, request: RecordingRequest) -> tuple[list[Recording], UnreadableRows | None]:
-    """The recordings that a request without an id means, and the error of rows that cannot be read, one of which it may be.
-
-    Raises:
-        NotYet: Telnyx has nothing of the call.
-    """
-    rows = runtime.telnyx.recordings.list(filter=_filter(request), page_size=LARGEST_PAGE)
-    found, unreadable = await read_all(rows)
-    if not found and unreadable is None:
-        raise NotYet("no recording of this leg, session or conference at Telnyx")
-    # Several recordings of one call: those of the event's times. If none fits, all of them, and then it is asked again:
-    # archiving one too many loses nothing, and the one that is meant may not be listed yet.
-    return [recording for recording in found if is_of(recording, request)] or found, unreadable
-
-
-def _filter(request: RecordingRequest) -> RecordingFilter:
-    if request.call_leg_id:
-        return {"call_leg_id": request.call_leg_id}
-    if request.call_session_id:
-        return {"call_session_id": request.call_session_id}
-    if request.conference_id:
-        return {"conference_id": request.conference_id}
-    if request.call_control_id:
-        return {"call_control_id": request.call_control_id}
-    raise ValueError("the event names neither a recording nor a leg, session or conference")
-
-
-def is_of(recording: Recording, request: RecordingRequest) -> bool:
-    """Whether a recording is the one that is meant, by its times."""
-    pairs = (
-        (recording.recording_started_at, request.started_at),
-        (recording.recording_ended_at, request.ended_at),
-    )
-    return all(not (a and b) or abs(parse_instant(a) - parse_instant(b)) <= _SAME_MOMENT for a, b in pairs)
-
-
 async def _lies_near(runtime: Runtime, recording_id: str, request: RecordingRequest) -> bool:
     """Whether a recording that Telnyx does not have (any more) is in the archive."""
     near = first_instant(request.started_at) or utc_now()
@@ -290,7 +254,7 @@ async def _lies_near(runtime: Runtime, recording_id: str, request: RecordingRequ
 
 
 async def _fetch_and_commit(
-    runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str
+    runtime: Runtime, request: RecordingRequest, recording: Recording, commit: Commit
 ) -> CommitRecord:
     if recording.status not in (None, "completed"):
         raise NotFinished(f"recording {recording.id} is {recording.status}")
@@ -298,11 +262,11 @@ async def _fetch_and_commit(
     if not urls:
         raise NotFinished(f"recording {recording.id} has no download address yet")
     if runtime.locks is not None:
-        runtime.locks.know(folder, recording)
+        runtime.locks.know(commit.folder, recording)
     fetched: dict[str, Fetched[ArchivedObject]] = {}
     for audio_format, url in urls.items():
         with span("fetch and archive", recording_id=recording.id, format=audio_format):
-            fetched[audio_format] = await _fetch(runtime, recording, folder, audio_format, url)
+            fetched[audio_format] = await _fetch(runtime, recording, commit, audio_format, url)
     record = CommitRecord(
         recording=as_archived(recording),
         objects=[one.taken for one in fetched.values()],
@@ -314,7 +278,7 @@ async def _fetch_and_commit(
         sources={audio_format: one.source for audio_format, one in fetched.items() if one.source != _NO_MARK},
     )
     with span("commit", recording_id=recording.id):
-        return await runtime.in_thread(runtime.archive.commit, folder, record)
+        return await runtime.in_thread(commit.commit, record)
 
 
 async def _announce(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
@@ -334,10 +298,10 @@ async def _announce(runtime: Runtime, recording: Recording, folder: str, record:
 
 
 async def _fetch(
-    runtime: Runtime, recording: Recording, folder: str, audio_format: str, url: str
+    runtime: Runtime, recording: Recording, commit: Commit, audio_format: str, url: str
 ) -> Fetched[ArchivedObject]:
     """Bring one format into the archive."""
-    key, content_type = layout.audio_key(folder, audio_format), CONTENT_TYPES[audio_format]
+    key, content_type = layout.audio_key(commit.folder, audio_format), CONTENT_TYPES[audio_format]
     if lies_in_a_bucket(url):
         reader = AudioReader(audio_format)
         target = _Target(key, content_type, _attributes(recording))
@@ -345,7 +309,7 @@ async def _fetch(
         return Fetched(archived, reader.summary(expected_audio(runtime, recording)), _NO_MARK)
 
     def put(chunks: Iterator[bytes]) -> ArchivedObject:
-        return runtime.archive.put(key, chunks, content_type, (), _attributes(recording))
+        return commit.put(key, chunks, content_type, _attributes(recording))
 
     return await fetch_audio(runtime, recording, audio_format, url, put)
 

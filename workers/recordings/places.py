@@ -14,7 +14,7 @@ import msgspec
 from telnyx_api.models import Recording
 from workers.keys import ARQ_JOB, QUEUES, REPEATED
 from workers.queue.jobs import deserialize
-from workers.recordings.archive_recording import is_of
+from workers.recordings.finding import is_of
 from workers.recordings.requests import VERSION, RecordingRequest, payload_version, recording_job_id
 from workers.runtime import Runtime
 

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from archive import layout
 from archive.archive import Archive
 from archive.cases import open_cases, why_held_by_cases, why_held_without_record
+from archive.commit import Commit
 from archive.decisions import decisions_about, decisions_on, why_held
 from archive.erase import erase_what_is_left, what_is_left
 from archive.erasures import Erasures, rule_of
@@ -129,19 +130,26 @@ def _why_held(runtime: Runtime, folder: str) -> str | None:
 
 
 @asynccontextmanager
-async def unless_erased(runtime: Runtime, folder: str) -> AsyncIterator[None]:
+async def unless_erased(runtime: Runtime, folder: str, commit: Commit | None = None) -> AsyncIterator[None]:
     """Write something of a recording, unless it was erased before, meanwhile or right after.
 
     What fails in between may fail since its objects were just being erased, which is no damage.
+
+    Args:
+        runtime: the worker's parts.
+        folder: the recording's folder.
+        commit: the commit that the block is, which asks for an erasure together with other things; None: the block is not one.
 
     Raises:
         Erased: it was.
         StoreError: the store is away.
     """
-    await refuse_if_erased(runtime, folder)
+    if commit is None or commit.was_erased is not False:
+        await refuse_if_erased(runtime, folder)
     try:
         yield
     except Exception:
         await refuse_if_erased(runtime, folder)
         raise
-    await refuse_if_erased(runtime, folder)
+    if commit is None or commit.is_erased is not False:
+        await refuse_if_erased(runtime, folder)
