@@ -99,8 +99,8 @@ def read_networks(value: object) -> object:
 
 
 def read_header(value: object) -> object:
-    """The name of an HTTP header."""
-    if not re.fullmatch(r"[A-Za-z0-9-]+", str(value)):
+    """The name of an HTTP header. Some proxies name theirs with underscores, such as `OIDC_CLAIM_email` of mod_auth_openidc."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", str(value)):
         raise ValueError("not the name of a header")
     return str(value)
 

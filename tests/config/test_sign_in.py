@@ -158,7 +158,7 @@ def test_only_the_same_address_in_another_case_is_the_same_person(tmp_path: Path
 
 
 PROXY = {
-    "CALLVAULT_PROXY_USER_HEADER": "X-Forwarded-Email",
+    "CALLVAULT_PROXY_USER_HEADER": "OIDC_CLAIM_email",
     "CALLVAULT_PROXY_ADDRESSES": "10.0.0.0/28, 127.0.0.1, fd00::/8",
 }
 
