@@ -35,19 +35,19 @@ async def live(ops: Ops, request: Request) -> Response:
     if ops.watchers >= _MOST_WATCHERS:
         raise Refused(503, "too many live overviews are open; reload the page by hand")
     activity.read_span(request.query_params.get("span"))
-    person: Person = request.state.person
 
     async def events() -> AsyncIterator[str]:
+        person: Person = request.state.person
         ops.watchers += 1
         sent: dict[str, tuple[float, str]] = {}
         asked = time.monotonic()
         try:
             while not await request.is_disconnected():
                 if time.monotonic() - asked > _ADMITTED_SECONDS:
-                    if not await _is_still_admitted(ops, request):
+                    if (admitted := await _still_admitted(ops, request, person)) is None:
                         return  # the browser connects again, and then reads why it may not
-                    asked = time.monotonic()
-                looked = await overview.look(ops)
+                    person, asked = admitted, time.monotonic()
+                looked = overview.shown_to(person, await overview.look(ops))
                 for part, seconds in _PARTS.items():
                     at, before = sent.get(part, (float("-inf"), ""))
                     if time.monotonic() - at < seconds:
@@ -65,12 +65,10 @@ async def live(ops: Ops, request: Request) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-async def _is_still_admitted(ops: Ops, request: Request) -> bool:
-    """Whether a person who has been let in still is, such as after a token was revoked or a role was limited."""
+async def _still_admitted(ops: Ops, request: Request, before: Person) -> Person | None:
+    """A person who has been let in, with the roles of now; None after a token was revoked or a role was limited."""
     try:
-        if not ops.access.needs_token:
-            return True
-        person = await ops.access.person(request)
-        return person is not None and admits(person, EVERYONE, "whole")
+        person = await ops.access.person(request) if ops.access.needs_token else before
+        return person if person is not None and admits(person, EVERYONE, "whole") else None
     except (Refused, StoreError, RedisError, OSError):
-        return False
+        return None

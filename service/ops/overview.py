@@ -15,7 +15,9 @@ from starlette.requests import Request
 from archive.stores.store import StoreError
 from service.ops.activity import Counts, read_span, webhooks_of
 from service.ops.first_run import FirstRun, first_run
+from service.ops.may import PROVE
 from service.ops.parts import Ops
+from service.ops.person import Person
 from text.errors import UserError
 from text.times import format_instant, parse_instant, utc_now
 from workers import acknowledged
@@ -35,6 +37,7 @@ _WORK_OF_QUEUES = {
     "clock": "scheduled work",
     "seals": "seals",
 }
+_OF_PEOPLE = frozenset({"unusual-access"})  # alerts that say what the access log does
 _TOTALS = ("archived", "archived_bytes", "deleted", "deleted_bytes")
 
 
@@ -94,7 +97,8 @@ class Overview(msgspec.Struct, frozen=True):
         totals: of the last day: archived, archived_bytes, deleted, deleted_bytes; None while Redis does not answer.
         before: the same of the 24 hours before; None if Redis has no counts of them.
         waiting: what waits, the oldest first.
-        alerts: the last one of each kind and group, the newest first, at most 20.
+        alerts: the last one of each kind and group, the newest first, at most 20. Those about what people took are only for
+            roles that may read the access log.
         first_run: how the first recording comes; None: the archive has one, or does not answer.
     """
 
@@ -133,7 +137,16 @@ async def look(ops: Ops, request: Request | None = None) -> Looked:
     async with ops.looking:
         if ops.overview is None or time.monotonic() - ops.overview[0] > _FRESH_SECONDS:
             ops.overview = time.monotonic(), await _look(ops)
-        return ops.overview[1]
+        looked = ops.overview[1]
+    return looked if request is None else shown_to(request.state.person, looked)
+
+
+def shown_to(person: Person, looked: Looked) -> Looked:
+    """What a person sees of an overview that all share."""
+    if person.reach(PROVE).grants:
+        return looked
+    alerts = [alert for alert in looked.overview.alerts if alert.kind not in _OF_PEOPLE]
+    return msgspec.structs.replace(looked, overview=msgspec.structs.replace(looked.overview, alerts=alerts))
 
 
 async def _look(ops: Ops) -> Looked:

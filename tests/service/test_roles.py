@@ -25,6 +25,7 @@ from service.ops.page import Change, File, Operation, Page
 from service.ops.site import _Door, routes
 from service.ops.tables import CHANGES, FILES, OPERATIONS, PAGES
 from tests.seals.small import SmallArchive, noon
+from workers.keys import ALERTS
 
 OPS_TOKEN = "a-token-for-tests-only"
 
@@ -217,6 +218,29 @@ def test_menus_and_buttons_show_what_one_may_do(deployment: tuple[httpx.Client, 
                     if "/static/" not in link:
                         answer = browser.get(link.replace("&amp;", "&"))
                         assert answer.status_code != 403, (role, link)
+
+
+def test_alerts_about_what_people_took_are_for_roles_that_may_read_the_access_log(
+    deployment: tuple[httpx.Client, str, dict[str, str]], redis: Any
+) -> None:
+    client, _, environment = deployment
+    for kind in ("jobs-fail", "unusual-access"):
+        about = {
+            "severity": "warning",
+            "group": "g",
+            "text": f"about {kind}",
+            "advice": "",
+            "at": "2026-01-02T00:00:00Z",
+        }
+        redis.lpush(ALERTS, json.dumps(about | {"kind": kind}))
+    for role in ROLES:
+        headers = bearer(make_token(environment, role)["token"])
+        expected = {"jobs-fail"} | ({"unusual-access"} if role in ("officer", "auditor", "admin") else set())
+        assert {one["kind"] for one in client.get("/api/overview", headers=headers).json()["alerts"]} == expected, role
+        with client.stream("GET", "/ops/live", headers=headers) as live:
+            sent = next(text for text in live.iter_text() if "about jobs-fail" in text)
+        for text in (client.get("/ops", headers=headers).text, sent):
+            assert {kind for kind in ("jobs-fail", "unusual-access") if f"about {kind}" in text} == expected, role
 
 
 def test_who_may_not_read_a_recording_sees_none_of_its_words(
