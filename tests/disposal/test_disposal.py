@@ -140,6 +140,10 @@ async def test_parts_go_at_their_own_ends_and_the_last_one_leaves_only_hashes(
         assert "under retention rule default" in done.stdout + done.stderr, "who is asked can say why it is gone"
     code, out = callvault_here(["export", "--all", "--out", str(small.root.parent / "case"), "--json"], environment)
     assert (code, json.loads(out)["problems"]) == (0, [])
+    page = (small.root.parent / "case/index.html").read_text()
+    assert page.count("<p>Audio disposed of at 2") == page.count("<p>Everything disposed of at 2") == 8
+    table = (small.root.parent / "case/index.csv").read_text()
+    assert table.count("under retention rule default: ") == 8, "who has the table alone reads why, too"
     lines = map(json.loads, callvault_here(["access-log", "--json"], environment)[1].splitlines())
     assert [one["bytes"] for one in lines if one["what"] == "export"] == [0], "none of the audio is there"
     assert by_script(small.root) == (0, set())

@@ -11,14 +11,16 @@ from archive import kinds, layout
 from archive.archive import Archive
 from archive.cases import Case, facts_of, facts_without_record, holding
 from archive.decision_records import AnyDecision
-from archive.erasures import read_removal
+from archive.erasures import read_removal, rule_of
 from archive.problems import Problem, cold
 from archive.proof import Damaged, Missing
 from archive.readers import COMMIT_RECORD, DECISION
 from archive.records import ArchivedObject, UnreadableRecord
+from archive.removal_records import Removal
+from archive.retention import PARTS, part_of
 from archive.seals import SealedFolder
 from archive.stores.store import StoreCold
-from text.times import first_instant
+from text.times import first_instant, format_moment
 from workers.catalogue.rows import Row, row_of, row_of_commit, transcript_of
 from workers.catalogue.search import Chosen, Hit, state_of
 from workers.export.target import BundleFile, Piece, piece_of
@@ -53,6 +55,7 @@ class Exported:
         audio: its audio files.
         transcript: its transcript as text; None without one.
         gone: the keys of what its records say is gone, by an erasure or a retention rule.
+        removed: a sentence for each record that says so.
         problems: why the bundle is without a part of it.
     """
 
@@ -62,6 +65,7 @@ class Exported:
     audio: list[Piece] = field(default_factory=list)
     transcript: Piece | None = None
     gone: set[str] = field(default_factory=set)
+    removed: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def compare(self, listed: Iterable[str]) -> None:
@@ -108,8 +112,11 @@ def export_one(archive: Archive, fetch: Fetch, held: Holds, chosen: Chosen) -> E
     problems: list[Problem] = []
     present = archive.keys_of(folder)
     records = _records_of(archive, present, problems)
-    gone = _removed_by(records).difference(present)  # a hold may have come after the record, before the deletion
+    removals = _removals_of(records)
+    named = {known.key for removal in removals for known in removal.objects}
+    gone = named.difference(present)  # a hold may have come after the record, before the deletion
     one = Exported(_hit_of(folder, chosen, records, held, gone), folder, gone=gone, problems=problems)
+    one.removed = [said for removal in removals if (said := _said_of(removal, gone)) is not None]
     one.records = [piece_of(f"proof/{key}", key, data) for key, data in records.items()]
     name = _file_name(one.hit)
     for stem, known in _audio_of(records, name, problems):
@@ -204,14 +211,27 @@ def _hit_of(folder: str, chosen: Chosen, records: Mapping[str, bytes], held: Hol
     return Hit(row=row, state=state, cases=cases)
 
 
-def _removed_by(records: Mapping[str, bytes]) -> set[str]:
-    """The keys of what was erased, or disposed of under retention rules; an unreadable record names none."""
-    found: set[str] = set()
+def _removals_of(records: Mapping[str, bytes]) -> list[Removal]:
+    """The records of what was erased, or disposed of under retention rules; an unreadable one is left out."""
+    found: list[Removal] = []
     for key, data in records.items():
         if kinds.kind_of(key) in kinds.REMOVALS:
             with suppress(UnreadableRecord):
-                found |= {one.key for one in read_removal(data, key).objects}
+                found.append(read_removal(data, key))
     return found
+
+
+def _said_of(removal: Removal, gone: Collection[str]) -> str | None:
+    """What a record of a removal says, for whoever reads the bundle; None if nothing that it names is gone."""
+    kinds_gone = {kinds.kind_of(known.key) for known in removal.objects if known.key in gone}
+    if not kinds_gone:
+        return None
+    at = format_moment(removal.at)
+    if (under := rule_of(removal)) is None:
+        return f"Erased at {at} by {removal.by}: {removal.why}"
+    parts = {part_of(kind) for kind in kinds_gone}
+    what = "Everything" if kinds.COMMIT in kinds_gone else " and ".join(part for part in PARTS if part in parts)
+    return f"{what.capitalize()} disposed of at {at} under retention rule {under.rule}: {removal.why}"
 
 
 def _decisions_of(records: Mapping[str, bytes]) -> dict[str, AnyDecision | None]:

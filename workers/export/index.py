@@ -115,7 +115,7 @@ class Index:
         self.problems += one.problems
         audio = " | ".join(piece.file.path for piece in one.audio)
         transcript = one.transcript.file.path if one.transcript else ""
-        left_out = " | ".join(f"{problem.key}: {problem.what}" for problem in one.problems)
+        left_out = " | ".join([*one.removed, *(f"{problem.key}: {problem.what}" for problem in one.problems)])
         self._row((safe_cell(audio), safe_cell(transcript), safe_cell(left_out), *csv_cells(one.hit)))
         self._articles.add(self._article.render(one=one))
         for file in one.files:
