@@ -1,6 +1,7 @@
 """Which records of erasures and disposals `callvault verify` accepts: they explain missing objects, so each is checked.
 
-Its signature is checked, and a record that names a retention rule is checked against the rules that people applied.
+Its signature is checked, and a record that names a retention rule is checked against the rules that people applied. Where the
+commit record stays, the rules give the recording an end, and the record of a disposal may name no earlier one.
 
 Older versions did not sign erasures. Their records are accepted if a seal lists them that the archive had when it got its
 identity (`Identity.adopted_seals`).
@@ -10,21 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import msgspec
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.decision_records import AppliedRules
 from archive.problems import Problem, wrong
-from archive.readers import DISPOSAL, ERASURE
+from archive.readers import COMMIT_RECORD, DISPOSAL, ERASURE
 from archive.records import Identity, UnreadableRecord
 from archive.removal_records import Disposal, ErasedObject, Removal
-from archive.retention import read_applied
+from archive.retention import NEVER, part_of, read_applied, terms_of
 from archive.seals import lines_of, read_link
 from archive.signers import check_signature
-from text.times import parse_instant
+from text.times import format_instant, parse_instant
+
+_APART = timedelta(days=1)  # a time zone may have been corrected since
 
 
 class UnderRule(msgspec.Struct, frozen=True):
@@ -81,7 +86,7 @@ class Erasures:
         self._trusted = trusted
         self._lock = threading.Lock()
         self._adopted: dict[str, str] | None = None
-        self._rules: dict[int, frozenset[str]] | None = None
+        self._rules: Sequence[AppliedRules] | None = None
 
     def read(self, folder: str, present: Collection[str]) -> Removed:
         """What the records of a folder say is gone, and the problems of these records.
@@ -133,20 +138,45 @@ class Erasures:
         if is_early:
             return [Problem("erasure", key, f"disposed of at {record.at}, before the term ended at {record.ended_at}")]
         rules = self._applied_rules()
-        if rules is not None and under.rule not in rules.get(under.rules_number, ()):
+        if rules is not None and under.rule not in _names_in(rules, under.rules_number):
             what = f"names the retention rule {under.rule!r} of applied rules {under.rules_number}, which the archive lacks"
             return [Problem("erasure", key, what)]
         return []
 
-    def _applied_rules(self) -> dict[int, frozenset[str]] | None:
-        """The names of the rules that people applied, by number; None if one cannot be read, which `verify` reports."""
+    def problems_of_ends(self, folder: str, records: Mapping[str, bytes]) -> list[Problem]:
+        """Compare the ends that records of disposals name with those that the rules give by the commit record beside them.
+
+        Args:
+            folder: the folder of a recording.
+            records: its records by key: those of disposals, and its commit record. Without that, nothing can be compared.
+        """
+        key, names, found = layout.commit_key(folder), disposals_in(folder, records), list[Problem]()
+        if not names or key not in records or (applied := self._applied_rules()) is None:
+            return []
+        for name in names:
+            try:
+                record, commit = DISPOSAL.read(records[name], name), COMMIT_RECORD.read(records[key], key)
+                ended_at = parse_instant(record.ended_at)
+            except (UnreadableRecord, ValueError):
+                continue  # which other lines report
+            terms = terms_of([commit], applied[: record.rules_number])  # a version can only lengthen it
+            ends = {part: term.ends_at for term in terms for part in term.goes}
+            parts = sorted({part for one in record.objects if (part := part_of(kinds.kind_of(one.key))) is not None})
+            for part in parts:
+                if (end := ends.get(part, NEVER)) > ended_at + _APART:
+                    until = "for ever" if end == NEVER else f"until {format_instant(end)}"
+                    what = f"names {record.ended_at} as the end of {part}, which applied rules {record.rules_number} keep {until}"
+                    found.append(Problem("erasure", name, what))
+        return found
+
+    def _applied_rules(self) -> Sequence[AppliedRules] | None:
+        """The rules that people applied, the first first; None if one cannot be read, which `verify` reports."""
         with self._lock:
             if self._rules is None:
                 try:
-                    applied = read_applied(self._archive)
+                    self._rules = read_applied(self._archive)
                 except UnreadableRecord:
                     return None
-                self._rules = {one.number: frozenset(rule.name for rule in one.rules) for one in applied}
             return self._rules
 
     def _is_older(self, key: str, data: bytes) -> bool:
@@ -173,6 +203,10 @@ class Erasures:
         except UnreadableRecord:
             return {}
         return listed if identity is not None and before == identity.adopted_head else {}
+
+
+def _names_in(applied: Sequence[AppliedRules], number: int) -> Collection[str]:
+    return {rule.name for rules in applied if rules.number == number for rule in rules.rules}
 
 
 def disposals_in(folder: str, present: Iterable[str]) -> list[str]:

@@ -166,6 +166,7 @@ def _check_readable(checks: Checks, folder: _Folder, reconciled: datetime) -> _F
     records = (key for key in present if (kind := kinds.kind_of(key)) is not None and kind.reader is not None)
     bytes_of = {key: archive.read_small(key) or b"" for key in records}
     named = _objects_of_records(prefix, bytes_of)
+    found.problems += checks.erasures.problems_of_ends(prefix, bytes_of)
     for key, sha256 in folder.listed.items():
         if key in present:
             try:

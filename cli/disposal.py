@@ -109,7 +109,7 @@ def approve(why: Why, by: By = None, yes: Yes = False, data: DataFolder = None, 
     """Approve what disposal stopped itself for.
 
     Disposal stops itself when more recordings would go in a day than CALLVAULT_DISPOSE_STOP_PERCENT of the
-    archive. The approval covers exactly these recordings, under these rules.
+    archive. The approval covers so many recordings under these rules, of those that were past their terms then.
 
     Example: callvault retention approve --why "first run of the five-year rule, checked with legal"
     """

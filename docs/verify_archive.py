@@ -2,8 +2,9 @@
 
 It reports the same problems as `callvault verify --seals --deep` without keys. It hashes every object, compares the objects
 of a recording with its commit record and those of a sealed day with its seals, and checks the chain of seals. It does not
-check signatures and time stamps. Options: `--head HASH`, the SHA-256 of a seal that you kept elsewhere; `--seal-after
-HOURS`, if the service runs with another CALLVAULT_SEAL_AFTER than two days.
+check signatures and time stamps, nor whether the retention rules gave what was disposed of the end that its record names.
+Options: `--head HASH`, the SHA-256 of a seal that you kept elsewhere; `--seal-after HOURS`, if the service runs with another
+CALLVAULT_SEAL_AFTER than two days.
 """
 
 import argparse
@@ -707,7 +708,8 @@ def main():
         under = f"under rule {rule} of applied rules {number} on {day}"
         sys.stderr.write(f"Disposed of {under}: {many(objects, 'object')}, by {many(records, 'record')}. ")
     sys.stderr.write(
-        "Not checked: signatures, time stamps, and whether a whole recording is missing from a day without a seal.\n"
+        "Not checked: signatures, time stamps, the ends that retention rules gave, and whether a whole recording is missing "
+        "from a day without a seal.\n"
     )
     sys.exit(1 if archive.problems else 0)
 

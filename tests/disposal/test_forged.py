@@ -21,6 +21,8 @@ from workers.disposal.certificate import certify
 from workers.disposal.run import Disposer
 from workers.runtime import Runtime
 
+RULE = {"name": "sound", "channels": 1, "goes": "audio"}
+
 
 @pytest.mark.parametrize("what", ["commit record", "version"])
 async def test_a_record_that_was_changed_after_its_seal_ends_no_term(
@@ -172,3 +174,20 @@ def test_a_certificate_counts_no_recording_whose_original_may_still_be_at_telnyx
     ]
     (problem,) = made.problems
     assert "at Telnyx" in problem if receipt == "none" else f"{key}: names another recording, 7-one" in problem
+
+
+@pytest.mark.parametrize("keep", ["5 years", "forever"])
+def test_a_record_that_names_an_earlier_end_than_its_rules_give_is_found_out(
+    keep: str, small: SmallArchive, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Whoever deletes evidence could else explain it by a rule that kept it."""
+    small.rules(1, rules=[{"name": "default", "keep": "1 day", "goes": "transcripts"}, RULE | {"keep": keep}])
+    key = small.dispose(small.folder(5, "5-one"))
+    words = small.dispose(small.folder(5, "5-two"), "transcriptions/first.json", goes=["transcripts"])
+    code, out = callvault_here(["verify", "--seals", "--json"], environment)
+    (problem,) = json.loads(out)["problems"]
+    assert (code, problem["kind"], problem["key"]) == (1, "erasure", key)
+    assert "as the end of audio, which applied rules 1 keep " in problem["what"]
+    out = callvault_here(["retention", "certificate", "--out", str(tmp_path / "c"), "--json"], environment)[1]
+    named = json.loads((tmp_path / "c.json").read_text())["destroyed"]
+    assert ([one["record"] for one in named], len(json.loads(out)["problems"])) == ([words], 1)

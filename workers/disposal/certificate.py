@@ -7,7 +7,7 @@ record is checked as `callvault verify` does: its signature, its rule, and its h
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
@@ -153,6 +153,7 @@ def certify(
     for number, folder in enumerate(folders_in(archive.store.list("recordings/")), 1):
         if records := [*_records_of(archive, folder, found, since, until)]:
             removed, listed = erasures.read(folder.prefix, folder.objects), sealed.of(folder.day)
+            removed.problems += erasures.problems_of_ends(folder.prefix, _with_commit_record(archive, folder, records))
             for one in records:
                 _take(archive, folder, one, _Around(removed, listed), found)
         show(number)
@@ -178,9 +179,10 @@ def certify(
 
 
 class _Record(NamedTuple):
-    """The record of a disposal, with its key, the SHA-256 of its bytes, and its rule."""
+    """The record of a disposal, with its key, its bytes, their SHA-256, and its rule."""
 
     key: str
+    data: bytes
     sha256: str
     record: Removal
     under: UnderRule
@@ -197,7 +199,14 @@ def _records_of(archive: Archive, folder: Folder, found: _Found, since: date, un
             found.problems.append(str(error))
             continue
         if (under := rule_of(record)) is not None and since <= at <= until:
-            yield _Record(key, hashlib.sha256(data).hexdigest(), record, under)
+            yield _Record(key, data, hashlib.sha256(data).hexdigest(), record, under)
+
+
+def _with_commit_record(archive: Archive, folder: Folder, records: Iterable[_Record]) -> dict[str, bytes]:
+    """Records of a folder, and its commit record if that stays, by key."""
+    found, key = {one.key: one.data for one in records}, layout.commit_key(folder.prefix)
+    data = archive.read_small(key) if key in folder.objects else None
+    return found if data is None else found | {key: data}
 
 
 class _Around(NamedTuple):
