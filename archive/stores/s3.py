@@ -262,20 +262,23 @@ class S3Store(AsksInThreads):
             raise StoreError(f"{name}: {many(len(left), 'version')} still there after their deletion")
 
     def _versions_of(self, key: str, *, markers: bool = True) -> tuple[str, ...]:
-        """The versions of an object, and its delete markers if wanted; empty if the store does not know versions."""
+        """The versions of an object, and its delete markers if wanted; empty if the store does not know versions.
+
+        The current one comes last: whoever deletes them in this order and is stopped leaves the object as it was.
+        """
         bucket, name = self._bucket, self._bucket.at(key)["Key"]
-        found: tuple[str, ...] = ()
+        found: list[tuple[bool, str]] = []
         try:
             with store_errors(bucket.name(key)):
                 pages = bucket.client.get_paginator("list_object_versions").paginate(Bucket=bucket.bucket, Prefix=name)
                 for page in pages:
                     both = (*page.get("Versions", ()), *(page.get("DeleteMarkers", ()) if markers else ()))
-                    found += tuple(version["VersionId"] for version in both if version["Key"] == name)
+                    found += [(bool(one.get("IsLatest")), one["VersionId"]) for one in both if one["Key"] == name]
                     bucket.assert_goes_on(page, "NextKeyMarker", key)
         except StoreError as error:
             if bucket.is_aws or not says_unknown(error):
                 raise
-        return found
+        return tuple(version for _, version in sorted(found, key=lambda one: one[0]))
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`."""

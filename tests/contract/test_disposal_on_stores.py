@@ -122,6 +122,27 @@ def versions_in(client: Any, bucket: str, key: str) -> list[str]:
     return [one["VersionId"] for kind in ("Versions", "DeleteMarkers") for one in page.get(kind, ())]
 
 
+class Killed(BaseException):
+    """The process is killed."""
+
+
+@contextmanager
+def killed_at_the_second_deletion(store: Any) -> Iterator[None]:
+    """The process is killed before it sends S3 its second deletion."""
+    sent, events, name = list[str](), store._bucket.client.meta.events, "before-call.s3.DeleteObject"
+
+    def count(**_: Any) -> None:
+        sent.append(name)
+        if len(sent) > 1:
+            raise Killed
+
+    events.register(name, count)
+    try:
+        yield
+    finally:
+        events.unregister(name, count)
+
+
 @pytest.mark.parametrize("emulator", ["s3-strict"], indirect=True)
 async def test_every_version_goes_and_a_lock_that_is_longer_than_the_rule_keeps_it_until_its_end(
     emulator: Emulator, small: SmallArchive, dispose: Callable[..., Runtime], async_redis: Any
@@ -136,6 +157,9 @@ async def test_every_version_goes_and_a_lock_that_is_longer_than_the_rule_keeps_
         client.delete_object(Bucket="disposal-locked", Key=again)  # a delete marker, and then the same object once more
         client.put_object(Bucket="disposal-locked", Key=again, Body=(small.root / again[2:]).read_bytes())
         assert len(versions_in(client, "disposal-locked", again)) == 5
+        with killed_at_the_second_deletion(store), pytest.raises(Killed):
+            store.erase(again[2:])
+        assert b"".join(store.read(again[2:])) == (small.root / again[2:]).read_bytes(), "no earlier version came up"
         until = datetime.now(UTC) + timedelta(seconds=4)
         lock = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
         client.put_object_retention(Bucket="disposal-locked", Key=locked, Retention=lock)
