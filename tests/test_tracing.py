@@ -90,7 +90,7 @@ def test_a_failed_step_shows_the_kind_of_error_without_its_text(
     wait_for(lambda: any(span.name == "find" for span in collector.spans), what="the spans")
     collector.stop()
     (failed, *_) = (span for span in collector.spans if span.name == "find")
-    assert (failed.status.code, failed.status.message) == (2, "NotYet")
+    assert (failed.status.code, failed.status.message) == (2, "NotFound")
     assert "is not at Telnyx" not in str(collector.spans) and not any(span.events for span in collector.spans)
 
 
