@@ -30,6 +30,8 @@ TOKEN = "a-token-for-tests-only"
 _AXE = Path(__file__).parents[2] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 _OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 _OPTIONS += " --disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
+# Most pages live for a second: to compile their scripts well, in threads of their own, costs more than it gives.
+_OPTIONS += " --js-flags=--single-threaded,--no-opt --in-process-gpu"
 
 
 @dataclass
