@@ -20,7 +20,7 @@ from process.logs import get_logger
 from service.ops.oidc import Granted, Provider, ProviderAway, ProviderRefused
 from service.ops.signed import AHEAD_SECONDS
 from workers.keys import SESSION, SESSION_CHECK
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, write_when_full
 
 SECONDS = 12 * 3600  # a session at most, as by token
 _CONFIRMED_SECONDS = 60  # until the provider is asked again
@@ -84,7 +84,8 @@ class Sessions:
         if kept is None or self._is_within(_CONFIRMED_SECONDS, kept.confirmed_at):
             return None if kept is None else kept.granted
         check = SESSION_CHECK + _id(secret)
-        if await self._redis.set(check, "1", nx=True, px=_CHECK_SECONDS * 1000):
+        (is_first,) = await write_when_full(self._redis, ("SET", check, "1", "NX", "EX", _CHECK_SECONDS))
+        if is_first is not None:
             try:
                 kept = await self._confirmed(secret, await self._read(secret))
             finally:
@@ -146,10 +147,13 @@ class Sessions:
             return None  # of another version; the person signs in again
 
     async def _write(self, secret: str, kept: _Kept, *, is_new: bool = False) -> None:
-        """Write a session; one that has just ended stays ended."""
+        """Write a session; one that has just ended stays ended.
+
+        Also while Redis is full: whoever mends that has to be let in, and a new refresh token that is lost ends everything.
+        """
         left = max(1, round(kept.started_at + SECONDS - self._now()))
         data = bytes(_box(secret).encrypt(msgspec.msgpack.encode(kept)))
-        await self._redis.set(SESSION + _id(secret), data, ex=left, nx=is_new, xx=not is_new)
+        await write_when_full(self._redis, ("SET", SESSION + _id(secret), data, "EX", left, "NX" if is_new else "XX"))
 
 
 def _id(secret: str) -> str:

@@ -22,7 +22,9 @@ from lab.clock import Clock
 from lab.openid import CLIENT_SECRET, OpenIdProvider, openid_provider, sign_in_there
 from lab.processes import Receiver, callvault_here, free_port, wait_for
 from lab.processes import receiver as start_receiver
+from lab.redis import Server
 from lab.stores import make_archive
+from tests.redis.test_full import full
 from tests.service.test_roles import OPS_TOKEN, bearer
 from workers.keys import ACCESS_WAITING, SESSION, SIGN_INS
 from workers.queue.embedded import EmbeddedServer
@@ -332,6 +334,24 @@ def test_without_redis_nobody_signs_in_at_a_provider_and_an_ops_token_still_does
             answer = sign_in_there(client, "ada", "/ops/sign-in/start")
             assert answer.status_code == 503 and "could not sign you in" in answer.text
             assert client.get("/api/recordings", headers=bearer(OPS_TOKEN)).status_code == 200
+
+
+def test_while_redis_is_full_people_sign_in_and_sessions_go_on(tmp_path: Path, deployment: Deployment) -> None:
+    make_archive(tmp_path / "archive")
+    settings = deployment.provider.settings(deployment.access_file) | deployment.clock.environment
+    settings |= {"CALLVAULT_DATA": str(tmp_path), "CALLVAULT_ARCHIVE_URL": (tmp_path / "archive").as_uri()}
+    with (
+        Server(tmp_path) as server,
+        server.client() as admin,
+        Receiver(settings | {"REDIS_URL": server.url}, deployment.spare_port) as receiver,
+        full(admin),
+    ):
+        receiver.wait_for_output("Uvicorn running")
+        with httpx.Client(base_url=receiver.url, trust_env=False, timeout=40) as client:
+            assert sign_in_there(client, "ada", "/ops/sign-in/start").url.path == "/ops"
+            for minutes in (1, 2):  # the second renewal needs the refresh token of the first
+                deployment.pass_seconds(62 * minutes)
+                assert client.get("/api/recordings").status_code == 200
 
 
 def test_a_receiver_without_a_provider_knows_no_such_sign_in(environment: dict[str, str]) -> None:
