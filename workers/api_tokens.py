@@ -30,7 +30,7 @@ from text.counts import many
 from text.errors import UserError
 from text.times import format_duration, format_instant, format_moment, parse_instant, utc_now
 from workers.keys import API_TOKENS_CHANGED
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, write_when_full
 
 PREFIX = "cvt_"  # scanners for secrets find tokens by it
 LONGEST = timedelta(days=366)
@@ -203,9 +203,9 @@ class KnownTokens:
 
 
 async def _announce(redis: AsyncRedis) -> bool:
-    """Let receivers read the list again; False if Redis is away."""
+    """Let receivers read the list again, also while Redis is full; False if Redis is away."""
     try:
-        await redis.incr(API_TOKENS_CHANGED)
+        await write_when_full(redis, ("INCR", API_TOKENS_CHANGED))
     except (RedisError, OSError):
         return False
     return True
