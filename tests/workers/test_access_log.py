@@ -226,7 +226,7 @@ def test_a_line_of_a_later_version_is_read_and_nonsense_is_not() -> None:
 
 async def test_the_index_finds_lines_by_person_recording_and_time(runtime: Runtime, tmp_path: Path) -> None:
     log, index = log_of(runtime), AccessIndex(tmp_path / "data")
-    await log.write(early := line("Ann", "look", "r1"))
+    await log.write(early := line("Ann", "sign-in-refused", "r1", error="access_denied"))
     middle = utc_now()
     await log.write(play := line("Ben", "play", "r1"))
     await log.write(line("Ben", "sent", "r1", of=play.id, bytes=8_000, seconds=1.0))
@@ -243,6 +243,7 @@ async def test_the_index_finds_lines_by_person_recording_and_time(runtime: Runti
         assert await found(recording="r2") == [several.id]
         assert await found(recording="r1", since=middle) == [several.id, play.id]
         assert await found(until=middle) == [early.id]
+        assert [one.error for one in index.find(AccessQuery(), 100)] == [None, None, "access_denied"]
         (entry,) = index.find(AccessQuery(who="ben"), 100)
         assert (entry.bytes, entry.seconds) == (12_000, 1.5)
         latest, second = index.find(AccessQuery(), 2)

@@ -65,7 +65,7 @@ class Entry(msgspec.Struct, frozen=True):
         line: the line.
         bytes: how much of the audio was sent since; None if no line says so.
         seconds: its share of the length; likewise.
-        error: why what was asked for was not done; None if nothing says so.
+        error: why what was asked for was not done, as it or a later line says; None if none does.
         object: the key of the object that holds the line; None while Redis alone holds it.
         place: its position, for the next page.
     """
@@ -340,5 +340,7 @@ def _pages(
 
 def _entry(row: Sequence[Any]) -> Entry | None:
     data, key, sent, seconds, error = row[:5]
-    line = decode_line(data)
-    return None if line is None else Entry(line, sent, seconds, error, key, f"{line.at}~{line.id}")
+    if (line := decode_line(data)) is None:
+        return None
+    own = None if line.error is msgspec.UNSET else line.error
+    return Entry(line, sent, seconds, error or own, key, f"{line.at}~{line.id}")
