@@ -184,7 +184,7 @@ KINDS: dict[str, Kind] = {
         "One person has played, downloaded or exported more recordings within an hour than `CALLVAULT_UNUSUAL_RECORDINGS`. The "
         "alert comes within a minute or two, and once an hour for each person",
         "Run the command that the alert names to see what, and ask the person. To stop somebody, revoke the API token, or take "
-        "the role away at the provider or in the access file",
+        "the role away: at the provider, or in the access file, which receivers read when they start",
     ),
     "drift": Kind(
         "warning",
