@@ -317,7 +317,10 @@ def test_the_pages_of_a_role_with_a_scope_offer_what_it_can_use(company: Company
         assert signed.url.path == "/ops/recordings"
         nav = signed.text.partition("<nav")[2].partition("</nav>")[0]
         assert re.findall(r">([A-Z][a-z ]+)</a>", nav) == ["Recordings", "Deletions", "Access log"]
-        assert "our trunk" in signed.text and "their trunk" not in signed.text
+        assert (
+            "Your role shows recordings for connection our trunk." in signed.text and "their trunk" not in signed.text
+        )
+        assert 'class="bad"' not in browser.get("/ops/access-log").text, "nobody has asked for anything wrong yet"
         one, deletions = browser.get(f"/ops/recordings/{INSIDE}"), browser.get("/ops/deletions")
         assert "/ops/deletions/hold" in one.text and "/ops/evidence" not in one.text
         assert "/ops/deletions/pause" not in deletions.text and INSIDE in deletions.text
