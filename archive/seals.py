@@ -12,7 +12,7 @@ import hashlib
 import heapq
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -23,7 +23,7 @@ import msgspec
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
-from archive.folder import folders_in
+from archive.folder import folders_in, read_folder
 from archive.kinds import Place
 from archive.proof import hash_object
 from archive.readers import COMMIT_RECORD, DISPOSAL, MEDIA, SEAL
@@ -303,7 +303,11 @@ def _new_folders(
                 listed = next(sealed, None)
             if key != listed and (only is None or only(key)):
                 folder.new.append(key)
-        _look_for_a_lost_commit(folder)
+        try:
+            _look_for_a_lost_commit(folder)
+        except CannotSeal:
+            if not archive.is_erased(folder.prefix):  # since this part of the listing
+                raise
         if folder.new:
             yield folder
 
@@ -324,18 +328,32 @@ def _look_for_a_lost_commit(folder: SealedFolder) -> None:
 
 def _hash_folders(archive: Archive, folders: Sequence[SealedFolder]) -> Sequence[SealedFolder]:
     """Hash the new objects of some folders, whose records are read together."""
-    records = archive.read_records(
-        [
-            key
-            for folder in folders
-            for key, place in folder.places.items()
-            if place.kind is not None and place.kind.reader is not None
-        ]
-    )
+    records = archive.read_records([key for folder in folders for key in _records_in(folder.places)])
     for folder in folders:
         folder.records = {key: records[key] for key in folder.places if key in records}
-        _hash_folder(archive, folder)
+        try:
+            _hash_folder(archive, folder)
+        except CannotSeal:
+            if not _look_again(archive, folder):
+                raise
+            _hash_folder(archive, folder)
     return folders
+
+
+def _records_in(places: Mapping[str, Place]) -> list[str]:
+    return [key for key, place in places.items() if place.kind is not None and place.kind.reader is not None]
+
+
+def _look_again(archive: Archive, folder: SealedFolder) -> bool:
+    """Whether something of a folder went since it was listed, and a record beside it says so; it is then as it is now."""
+    now = read_folder(archive.store, folder.prefix)
+    if not now.has(*kinds.REMOVALS) or folder.present.keys() <= now.objects.keys():
+        return False
+    folder.present, folder.places = now.objects, now.places
+    folder.new = [key for key in folder.new if key in now.objects]
+    folder.records = archive.read_records(_records_in(now.places))
+    folder.lines, folder.bytes, folder.commit = [], 0, None
+    return True
 
 
 def _hash_folder(archive: Archive, folder: SealedFolder) -> None:

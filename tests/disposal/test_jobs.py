@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,13 @@ from archive import layout
 from archive.decision_records import Decision
 from archive.decisions import new_id, put_decision
 from archive.proof import Damaged
+from archive.seals import Chain, folders_of_day
+from archive.stores.store import StoredObject
 from config.settings import load_settings
-from tests.disposal.test_disposal import hold, names_of, open_case
-from tests.seals.small import SmallArchive
+from tests.disposal.test_disposal import Watched, hold, names_of, open_case
+from tests.seals.small import SmallArchive, ago
 from text.times import format_instant, utc_now
+from workers.disposal.run import Disposer
 from workers.recordings.writing import Erased, refuse_if_erased
 from workers.runtime import Runtime
 
@@ -59,3 +63,31 @@ async def test_no_job_finishes_an_erasure_of_what_is_held_since(
     with pytest.raises(Erased if what == "nothing" else Damaged):
         await refuse_if_erased(runtime, folder)
     assert (names_of(small, folder) >= WHOLE) == (what != "nothing")
+
+
+@pytest.mark.parametrize("stays", ["metadata", "hashes"])
+async def test_a_day_is_sealed_while_its_recordings_are_disposed_of(
+    stays: str, runtime: Runtime, small: SmallArchive
+) -> None:
+    """The record of each disposal has its day sealed again, so on a large day the two always meet; that is no damage."""
+    small.rules(1, rules=[{"name": "default", "keep": "1 day", "stays": stays}])
+    store, chain = runtime.archive.store, Chain(runtime.archive)
+    chain.refresh()
+    before = list(store.list(small.folder(5, "5-one")))
+    report = await Disposer(runtime).run()
+    assert "5-one" in {one.recording_id for one in report.gone}
+
+    class ListedBefore(Watched):
+        """The seal has listed the day before the disposal began, and reads it now."""
+
+        def list(self, prefix: str) -> Iterator[StoredObject]:
+            if prefix != layout.day_prefix(ago(5)):
+                return store.list(prefix)
+            others = (one for one in store.list(prefix) if "/5-one/" not in one.key)
+            return iter(sorted([*others, *before], key=lambda one: one.key))
+
+    runtime.archive.store = ListedBefore(store, lambda name, arguments: None)
+    folders = {one.prefix: one for one in folders_of_day(runtime.archive, ago(5), chain.of_day(ago(5)))}
+    of_it = folders[small.folder(5, "5-one")]
+    assert [line.rpartition("/")[2] for line in of_it.lines] == ["deleted.json\n"], "the rest gets a further seal"
+    assert (of_it.commit is None) == (stays == "hashes")
