@@ -57,6 +57,23 @@ def read_folder(store: Store, prefix: str) -> Folder:
     return _folder(kinds.place_of(prefix), ((stored, kinds.place_of(stored.key)) for stored in store.list(prefix)))
 
 
+def less_now(store: Store, folder: str, listed: Collection[str]) -> Folder | None:
+    """A folder as it is now, if something of it went since it was listed and a record in it says that things go; else None.
+
+    For whoever found something wrong: an erasure or a disposal may be under way, which writes its record first.
+
+    Args:
+        store: of the archive.
+        folder: what its keys begin with.
+        listed: its keys as they were listed.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    now = read_folder(store, folder)
+    return now if now.has(*kinds.REMOVALS) and not now.objects.keys() >= set(listed) else None
+
+
 def by_folder(rows: Iterable[T], key_of: Callable[[T], str]) -> Iterator[list[tuple[T, Place]]]:
     """The rows of each folder, each with what its key says; the rows come in the order of their keys."""
     placed = ((row, kinds.place_of(key_of(row))) for row in rows)

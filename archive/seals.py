@@ -23,7 +23,7 @@ import msgspec
 from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
-from archive.folder import folders_in, read_folder
+from archive.folder import folders_in, less_now
 from archive.kinds import Place
 from archive.proof import hash_object
 from archive.readers import COMMIT_RECORD, DISPOSAL, MEDIA, SEAL
@@ -345,9 +345,8 @@ def _records_in(places: Mapping[str, Place]) -> list[str]:
 
 
 def _look_again(archive: Archive, folder: SealedFolder) -> bool:
-    """Whether something of a folder went since it was listed, and a record beside it says so; it is then as it is now."""
-    now = read_folder(archive.store, folder.prefix)
-    if not now.has(*kinds.REMOVALS) or folder.present.keys() <= now.objects.keys():
+    """Whether something of a folder went by a record since it was listed; it is then as it is now."""
+    if (now := less_now(archive.store, folder.prefix, folder.present)) is None:
         return False
     folder.present, folder.places = now.objects, now.places
     folder.new = [key for key in folder.new if key in now.objects]

@@ -20,7 +20,7 @@ from archive.archive import Archive
 from archive.checks import Checks, check_cold
 from archive.decision_records import Decision
 from archive.erasures import Erasures, Removed, UnderRule
-from archive.folder import Folder, commit_keys, folders_in, is_not_archived, read_folder
+from archive.folder import Folder, commit_keys, folders_in, is_not_archived, less_now, read_folder
 from archive.identity import NoArchive, read_identity
 from archive.marks import ProvenMarks
 from archive.problems import Problem, cold, wrong
@@ -254,7 +254,9 @@ class _Found:
 def _check(checks: Checks, folder: Folder) -> _Found:
     """Check one folder; a record that cannot be read now is a problem of its own."""
     try:
-        return _check_readable(checks, folder)
+        found = _check_readable(checks, folder)
+        now = less_now(checks.archive.store, folder.prefix, folder.objects) if found.problems else None
+        return found if now is None else _check_readable(checks, now)
     except StoreCold as error:
         return _Found([cold(error)])
 
@@ -265,12 +267,9 @@ def _check_readable(checks: Checks, folder: Folder) -> _Found:
     Raises:
         StoreCold: a record must be restored before it can be read.
     """
-    found = _Found()
     if not folder.recording_id:
-        found.problems = [Problem("unknown", key, "not a key of the archive format") for key in folder.objects]
-        return found
-    found.present = folder.objects
-    found.is_not_archived = is_not_archived(folder.prefix, folder.objects)
+        return _Found([Problem("unknown", key, "not a key of the archive format") for key in folder.objects])
+    found = _Found(present=folder.objects, is_not_archived=is_not_archived(folder.prefix, folder.objects))
     left = dict(folder.objects)
     found.removed = checks.erasures.read(folder.prefix, left)
     found.problems += found.removed.problems

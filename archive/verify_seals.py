@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from archive.ahead import ahead
 from archive.archive import Archive
 from archive.checks import Checks, check_cold
 from archive.erasures import Erasures, Removed
-from archive.folder import by_folder, commit_keys
+from archive.folder import by_folder, commit_keys, less_now
 from archive.kinds import Place
 from archive.marks import ProvenMarks
 from archive.problems import Problem, cold, wrong
@@ -153,7 +153,9 @@ class _Found:
 def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Found:
     """Check one folder; a record that cannot be read now is a problem of its own."""
     try:
-        return _check_readable(checks, folder, reconciled)
+        found = _check_readable(checks, folder, reconciled)
+        now = less_now(checks.archive.store, folder.place.folder, folder.present) if found.problems else None
+        return found if now is None else _check_readable(checks, replace(folder, present=now.objects), reconciled)
     except StoreCold as error:
         return _Found([cold(error)])
 

@@ -15,6 +15,8 @@ from archive.decisions import new_id, put_decision
 from archive.proof import Damaged
 from archive.seals import Chain, folders_of_day
 from archive.stores.store import StoredObject
+from archive.verify import Verified, verify
+from archive.verify_seals import verify_seals
 from config.settings import load_settings
 from tests.disposal.test_disposal import Watched, hold, names_of, open_case
 from tests.seals.small import SmallArchive, ago
@@ -66,7 +68,7 @@ async def test_no_job_finishes_an_erasure_of_what_is_held_since(
 
 
 @pytest.mark.parametrize("stays", ["metadata", "hashes"])
-async def test_a_day_is_sealed_while_its_recordings_are_disposed_of(
+async def test_a_day_is_sealed_and_verified_while_its_recordings_are_disposed_of(
     stays: str, runtime: Runtime, small: SmallArchive
 ) -> None:
     """The record of each disposal has its day sealed again, so on a large day the two always meet; that is no damage."""
@@ -78,10 +80,10 @@ async def test_a_day_is_sealed_while_its_recordings_are_disposed_of(
     assert "5-one" in {one.recording_id for one in report.gone}
 
     class ListedBefore(Watched):
-        """The seal has listed the day before the disposal began, and reads it now."""
+        """Whoever reads the day now has listed it before the disposal began."""
 
         def list(self, prefix: str) -> Iterator[StoredObject]:
-            if prefix != layout.day_prefix(ago(5)):
+            if prefix not in ("recordings/", layout.day_prefix(ago(5))):
                 return store.list(prefix)
             others = (one for one in store.list(prefix) if "/5-one/" not in one.key)
             return iter(sorted([*others, *before], key=lambda one: one.key))
@@ -91,3 +93,6 @@ async def test_a_day_is_sealed_while_its_recordings_are_disposed_of(
     of_it = folders[small.folder(5, "5-one")]
     assert [line.rpartition("/")[2] for line in of_it.lines] == ["deleted.json\n"], "the rest gets a further seal"
     assert (of_it.commit is None) == (stays == "hashes")
+    for check in (verify, verify_seals):
+        state = check(runtime.archive, Verified())
+        assert [problem for problem in state.problems if "/5-one/" in problem.key] == [], check
