@@ -11,6 +11,7 @@ import msgspec
 from archive import kinds, layout
 from archive.archive import Archive
 from archive.decision_records import AnyDecision, Decision
+from archive.erasures import rule_of
 from archive.folder import Folder, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, Missing
@@ -130,18 +131,31 @@ def _read_gone(life: Life, key: str, data: bytes) -> None:
 
 def _read_erasure(life: Life, key: str, data: bytes) -> None:
     erased = ERASURE.read(data, key)
-    life.steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
+    what, detail = "erased", erased.why
+    if (under := rule_of(erased)) is not None:
+        is_done = all(one.key not in life.folder.objects for one in erased.objects)
+        what = "disposed of, but for hashes" if is_done else _NOT_DONE
+        detail = _under(under.rule, under.rules_number, erased.why)
+    life.steps.append(Step(erased.erased_at, what, f"{detail} (by {erased.by})"))
 
 
 def _read_disposal(life: Life, key: str, data: bytes) -> None:
     """Keys are read in order, so this comes before the commit record."""
     record = DISPOSAL.read(data, key)
     parts = {kinds.TRANSCRIPTION: "transcript", kinds.AUDIO: "audio", kinds.VERSION_AUDIO: "audio"}
-    gone = dict.fromkeys(parts[kind] for one in record.objects if (kind := kinds.kind_of(one.key)) in parts)
-    what = f"{' and '.join(gone) or 'nothing'} disposed of"
-    detail = f"under rule {record.rule} of applied rules {record.rules_number}: {record.why}"
+    left = [kinds.kind_of(one.key) for one in record.objects if one.key not in life.folder.objects]
+    gone = dict.fromkeys(parts[kind] for kind in left if kind in parts)
+    what = f"{' and '.join(gone)} disposed of" if gone else _NOT_DONE
+    detail = _under(record.rule, record.rules_number, record.why)
     life.steps.append(Step(record.disposed_at, what, detail))
     life.disposed |= {one.key: detail for one in record.objects}
+
+
+_NOT_DONE = "to be disposed of, and still there"  # a hold came after the record, or the store refuses
+
+
+def _under(rule: str, rules_number: int, why: str) -> str:
+    return f"under rule {rule} of applied rules {rules_number}: {why}"
 
 
 _READERS: dict[Kind | None, Callable[[Life, str, bytes], None]] = {

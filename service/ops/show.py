@@ -237,7 +237,7 @@ _ACCESSES = {
     "dispose": "disposed of",
     "approve-disposal": "approved the disposal",
     "apply-rules": "applied",
-    "certificate": "made a certificate of destruction",
+    "certificate": "certified the destruction of",
     "open": "opened",
     "close": "closed",
     "address": "made an address of the audio of",

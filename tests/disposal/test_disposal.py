@@ -21,6 +21,7 @@ from archive.stores.store import Store
 from config.settings import load_settings
 from lab.clock import Clock, SkewedServer
 from lab.processes import callvault_here, run_callvault
+from service.ops.life import read_life
 from tests.disposal.conftest import FIRST_DAYS
 from tests.seals.small import SmallArchive, ago
 from tests.seals.test_same_verdict import by_script
@@ -135,6 +136,8 @@ async def test_parts_go_at_their_own_ends_and_the_last_one_leaves_only_hashes(
     assert small.read(folder + "erased.json")["rules_number"] == 2
     rules = {(line["rule"], line["rules_number"]) for line in verified(environment)["disposed"]}
     assert rules == {("audio", 1), ("default", 2)}
+    said = [one.what for one in read_life(runtime.archive, folder).steps]
+    assert {"audio disposed of", "disposed of, but for hashes"} <= {*said} and "erased" not in said
     for command in (["get", "5-one"], ["retention", "explain", "5-one"]):
         done = run_callvault(command, environment)
         assert "under retention rule default" in done.stdout + done.stderr, "who is asked can say why it is gone"

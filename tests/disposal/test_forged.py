@@ -13,6 +13,7 @@ from archive.archive import Archive
 from archive.seals import Chain
 from archive.stores.store import StoreRefused, open_store
 from lab.processes import callvault_here
+from service.ops.life import read_life
 from tests.disposal.test_disposal import Watched, hold, names_of, why_left
 from tests.seals.scripts import run_script
 from tests.seals.small import SmallArchive, ago, noon
@@ -141,6 +142,7 @@ async def test_a_recording_that_was_held_before_the_first_deletion_is_there_for_
     folder = small.folder(5, "5-one")
     record = "erased.json" if stays == "hashes" else "disposed/00000001.json"
     assert {"audio.wav", record} <= names_of(small, folder)
+    assert "to be disposed of, and still there" in [one.what for one in read_life(runtime.archive, folder).steps]
     code, out = callvault_here(["deletions", "hold", "5-one", "--why", "suit"], environment)
     assert "too late" not in out and "original was already gone" in out, out
     code, out = callvault_here(["retention", "explain", "5-one", "--json"], environment)
