@@ -13,6 +13,7 @@ bundle vouches for them. Whoever forged a bundle could forge this file too: take
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -189,6 +190,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
