@@ -86,9 +86,17 @@ def dispose(
     from workers.disposal.run import Disposer
     from workers.engine.lease import HeldElsewhere
 
+    is_time = now_and_then()
+
+    def show(report: Report) -> None:
+        if is_time():
+            going = {one.recording_id for one in report.gone}
+            found = f"{many(report.past_term, 'recording')} past the term, of {report.of} looked at"
+            sys.stderr.write(f"{found}; {many(len(going), 'recording')} {'would go' if dry_run else 'gone'} so far\n")
+
     async def work(runtime: Runtime) -> Report:
         try:
-            return await Disposer(runtime, by=by or user_name(), is_dry=dry_run, hours=False).run()
+            return await Disposer(runtime, by=by or user_name(), is_dry=dry_run, hours=False, show=show).run()
         except HeldElsewhere:
             raise UserError("another process disposes of recordings just now; try again when it is done") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -87,13 +87,23 @@ class Disposer:
         by: who disposes, for records and the access log.
         is_dry: find and ask, and dispose of nothing.
         hours: whether it keeps to the hours of `CALLVAULT_DISPOSE_HOURS`.
+        show: called with the report so far, after each day that was looked at and each recording.
 
     Attributes:
         idle: set while no run is under way.
     """
 
-    def __init__(self, runtime: Runtime, *, by: str = "", is_dry: bool = False, hours: bool = True) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        by: str = "",
+        is_dry: bool = False,
+        hours: bool = True,
+        show: Callable[[Report], None] = lambda _: None,
+    ) -> None:
         self._runtime = runtime
+        self._show = show
         self._by = by or f"worker on {socket.gethostname()}"
         self._is_dry = is_dry
         self._keeps_hours = hours
@@ -182,6 +192,7 @@ class Disposer:
             one = await self._look_at(day, terms)
             report.of += one.recordings
             report.past_term += len(one.candidates)
+            self._show(report)
             if one.candidates or one.unsealed or one.unreadable or (one.has_gone and not is_same):
                 going = [candidate for candidate in one.candidates if not candidate.is_kept]
                 found.append(_Pending(day, name, len(going), sum(candidate.size_bytes for candidate in going)))
@@ -261,6 +272,7 @@ class Disposer:
                 for due in candidate.due:
                     await ask_anew(self._runtime, self._clock, candidate.folder, due, day.sealed)
                     report.gone.append(await self._go(candidate, due, day))
+                    self._show(report)
             self._failures = 0
         except StoreRefused:
             raise
@@ -326,11 +338,7 @@ class Disposer:
         if self._runtime.settings.seal_key is not None:
             self._keys = open_seal_keys(self._runtime.settings)
             return
-        sequence = len(self._runtime.chain.links)
-        if (
-            await self._runtime.in_thread(self._runtime.archive.store.stat, layout.seal_key(sequence, "sig"))
-            is not None
-        ):
+        if await self._runtime.in_thread(_is_signed, self._runtime.archive, len(self._runtime.chain.links)):
             raise Stopped(
                 "seals are signed; set CALLVAULT_SEAL_KEY for this process too, so that it signs what it records"
             )
@@ -357,6 +365,11 @@ class Disposer:
         at = max(self._next, now)
         self._next = at + 3600 / self._runtime.settings.dispose_per_hour
         await asyncio.sleep(at - now)
+
+
+def _is_signed(archive: Archive, last: int) -> bool:
+    """Whether the last seal is signed, or the one before it: a worker signs a seal just after it has written it."""
+    return any(archive.store.stat(layout.seal_key(number, "sig")) is not None for number in {last, max(last - 1, 1)})
 
 
 def _assert_can_forget_rows(archive: Archive, day: date) -> None:
