@@ -152,7 +152,7 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
 
     from archive.retention import grace_seconds_of
     from cli.accessed import logged_change
-    from cli.retention_text import difference_as_json, write_changes
+    from cli.retention_text import difference_as_json, write_changes, write_locks
     from workers.retention.apply import as_applied, assert_clocks, changes, put_applied
     from workers.retention.watch import why_missing
     from workers.runtime import runtime_at
@@ -174,6 +174,8 @@ async def _apply(settings: Settings, url: str, wanted: RulesFile, by: str, *, ye
     found = await asyncio.to_thread(_difference, settings, in_force, new)
     if not as_json:
         write_changes(changed, found, new, last)
+        if settings.lock_by_rules:
+            write_locks(settings.retention_mode)
     if not yes and not confirmed("Apply these rules?"):
         sys.stdout.write("nothing was applied\n")
         return 1

@@ -161,6 +161,14 @@ def write_changes(changed: Sequence[Change], found: Difference, new: AppliedRule
         _line(f"the first of all ends at {format_moment(found.first, zone_of(new.zone))}")
 
 
+def write_locks(mode: str) -> None:
+    """Print what the rules lock, for the person who is asked: a lock outlives the rule that gave it."""
+    who = "nobody can end" if mode == "compliance" else "only somebody with a permission of their own can end"
+    _line(
+        f"what is archived from now on is locked to the end of its rule (CALLVAULT_LOCK_BY_RULES); {who} a lock earlier"
+    )
+
+
 def _value(name: str, value: Any) -> str:
     if not isinstance(value, dict):
         return format_duration(value) if name == "grace_seconds" else str(value)

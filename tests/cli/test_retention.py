@@ -149,6 +149,10 @@ def test_a_person_is_asked_and_a_no_applies_nothing(here: dict[str, str], archiv
     assert "These are the first rules: until now, everything is kept for ever." in done.stdout
     assert "nothing was applied" in done.stdout
     assert "standard input has no answer" in retention(here, "apply", status=2)
+    assert "locked" not in done.stdout
+    locking = {"CALLVAULT_LOCK_BY_RULES": "true", "CALLVAULT_RETENTION_MODE": "compliance"}
+    done = run_callvault(["retention", "apply"], here | locking, stdin="n\n")
+    assert "locked to the end of its rule (CALLVAULT_LOCK_BY_RULES); nobody can end a lock earlier" in done.stdout
     assert not [*archive_folder.glob("retention/*")]
 
 
