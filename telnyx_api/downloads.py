@@ -27,6 +27,8 @@ from text.counts import many
 
 CHUNK_BYTES = 256 * 1024
 
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "keep-alive", "User-Agent": "callvault"}
+
 # In a row, without a byte in between: a long recording may be cut off and its address expire any number of times.
 _MOST_FAILURES = 8
 _MOST_RENEWALS = 3
@@ -84,12 +86,11 @@ class Downloads:
     ) -> None:
         self._is_local = is_local
         self._least_rate = least_rate
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(timeout_seconds, connect=5.0),
-            transport=download_transport(connections, is_local=is_local),
-            follow_redirects=False,
-            headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "callvault"},
-        )
+        direct = download_transport(connections, is_local=is_local)
+        self._extensions = {"timeout": httpx.Timeout(timeout_seconds, connect=5.0).as_dict()}
+        self._http = httpx.Client(transport=direct, follow_redirects=False)
+        # httpx's client takes longer than a request itself, to look for cookies and more that no download needs.
+        self._request = self._through_client if direct is None else direct.handle_request
 
     def close(self) -> None:
         """Close the connection pool."""
@@ -132,21 +133,32 @@ class Downloads:
             DownloadFailed: there are too many redirects.
         """
         for _ in range(1 + _MOST_REDIRECTS):
-            response = self._send(url, headers)
+            response, following = self._send(url, headers)
             try:
-                following = response.next_request
                 if following is None:
                     yield response
                     return
-                url = str(following.url)
+                url = following
             finally:
                 response.close()
         raise DownloadFailed(f"the download address redirects more than {_MOST_REDIRECTS} times")
 
-    def _send(self, url: str, headers: dict[str, str]) -> httpx.Response:
+    def _through_client(self, request: httpx.Request) -> httpx.Response:
+        return self._http.send(request, stream=True)
+
+    def _send(self, url: str, headers: dict[str, str]) -> tuple[httpx.Response, str | None]:
+        """Send a GET; returns the answer, and the address to which it redirects."""
         try:
             assert_allowed(url, is_local=self._is_local)
-            return self._http.send(self._http.build_request("GET", url, headers=headers), stream=True)
+            request = httpx.Request("GET", url, headers=_HEADERS | headers, extensions=self._extensions)
+            response = self._request(request)
+            if not response.has_redirect_location:
+                return response, None
+            try:
+                return response, str(request.url.join(response.headers["location"]))
+            except BaseException:
+                response.close()
+                raise
         except Forbidden as error:
             raise ForbiddenAddress(str(error)) from None
         except (httpx.InvalidURL, UnicodeError) as error:
