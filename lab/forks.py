@@ -3,6 +3,9 @@
 A real start imports modules for half a second, and tests need hundreds of starts. The forked process has its
 own process id, session, environment, folder and streams, takes signals, and ends like any other. Variables that
 an interpreter reads as it starts (`LD_PRELOAD`, `PYTHONPATH`) have no effect here: they need a real start.
+
+The importing takes more than a second too, so the test processes of one run share it: one process imports, and forks
+for each of them the process that forks for it.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -38,6 +43,9 @@ _AT_START = ["pydantic.type_adapter", "typer._adapters", "typer._click.decorator
 _AT_START += ["uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvloop"]
 _ROOT = Path(__file__).parent.parent
 _NUMBER = struct.Struct("i")
+SHARED = (
+    "LAB_FORKS"  # in the environment of test processes: the socket of the process that has imported for all of them
+)
 
 
 def die_with_parent() -> None:
@@ -100,11 +108,12 @@ class Forks:
     """Starts processes through one that forks them, which starts with the first and ends with this process.
 
     Args:
-        environment: of the process that forks.
+        environment: of the process that forks, unless this process shares that with others.
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
+        self._shared = os.environ.get(SHARED)
         self._requests: socket.socket | None = None
         self._beginning = threading.Lock()
 
@@ -132,6 +141,11 @@ class Forks:
         return Forked(ours)
 
     def _begin(self) -> socket.socket:
+        if self._shared is not None:
+            shared = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            shared.connect(self._shared)
+            atexit.register(shared.close)  # this ends the process that forks for this one
+            return shared
         requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "lab.forks"]
         with theirs:
@@ -141,6 +155,35 @@ class Forks:
         atexit.register(forker.wait)
         atexit.register(requests.close)  # this ends it; the last one registered runs first
         return requests
+
+
+def share_forks(environment: dict[str, str]) -> Callable[[], None]:
+    """Have all processes that this one starts from now on share the importing; it begins when the first of them needs it.
+
+    Args:
+        environment: of the process that imports.
+
+    Returns:
+        What ends it, after those processes.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="callvault-forks-")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(f"{folder.name}/socket")
+        listener.listen(64)
+        command = [sys.executable, "-m", "lab.forks", "shared"]
+        importer = subprocess.Popen(
+            command, stdin=listener.fileno(), stdout=subprocess.DEVNULL, env=environment, cwd=_ROOT,
+            preexec_fn=die_with_parent,
+        )  # fmt: skip
+    os.environ[SHARED] = f"{folder.name}/socket"
+
+    def end() -> None:
+        del os.environ[SHARED]
+        importer.kill()
+        importer.wait()
+        folder.cleanup()
+
+    return end
 
 
 def _import_all_modules() -> None:
@@ -173,6 +216,27 @@ def _compile_templates() -> None:
 
     for name in TEMPLATES.list_templates():
         TEMPLATES.get_template(name)
+
+
+def _fork_for_each_launcher() -> None:
+    """Fork for each process that connects to the socket on standard input.
+
+    Returns in each forked process, where standard input is the connection.
+    """
+    listener = socket.socket(fileno=0)
+    select.select([listener], [], [])
+    _import_all_modules()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    while True:
+        launcher, _ = listener.accept()
+        if os.fork() == 0:
+            break
+        launcher.close()
+    die_with_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    listener.detach()
+    os.dup2(launcher.fileno(), 0)
+    launcher.close()
 
 
 def _serve() -> list[list[str]]:
@@ -226,6 +290,7 @@ def _become(wanted: Wanted, received: list[int]) -> None:
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(wanted.environment)
+    tempfile.tempdir = None  # of another process, if something has asked for it before
     time.tzset()
     os.chdir(wanted.cwd)
 
@@ -275,5 +340,8 @@ def _run(commands: list[list[str]]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _import_all_modules()
+    if sys.argv[1:] == ["shared"]:
+        _fork_for_each_launcher()
+    else:
+        _import_all_modules()
     _run(_serve())

@@ -25,13 +25,14 @@ from cli.main import app
 from cli.supervisor import CALLVAULT as CALLVAULT  # from nothing; the program `callvault` is forked instead
 from cli.supervisor import answers
 from cli.supervisor import free_port as free_port
-from lab.forks import Forked, Forks, die_with_parent
+from lab.forks import SHARED, Forked, Forks, die_with_parent
 from lab.webhooks import Signer
 
 _OWN = tempfile.TemporaryDirectory(
     prefix="callvault-lab-"
 )  # a command finds an `up` of its folder there, also another test's
-CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_"))}
+_OURS = ("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_", SHARED)
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
 CLEAN |= {"TMPDIR": _OWN.name}
 ROOT = Path(__file__).parent.parent
 LIMIT_SECONDS = 3600.0

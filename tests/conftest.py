@@ -19,7 +19,8 @@ import redis as sync_redis
 
 from config.settings import load_settings
 from lab.certificates import read_certificates_once
-from lab.processes import ROOT
+from lab.forks import share_forks
+from lab.processes import CLEAN, ROOT
 from lab.redis import LEAST_PASSWORD, LEAST_USER, least_rights
 from lab.servers import HttpServer, RunningSandbox
 from lab.stores import make_archive
@@ -33,6 +34,12 @@ from workers.runtime import Runtime, open_runtime
 read_certificates_once()
 # Their assertions show their values, as those of a test do.
 pytest.register_assert_rewrite("tests.workers.steps", "tests.seals.bundles")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the test processes share what imports Callvault for their commands."""
+    if config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.add_cleanup(share_forks(CLEAN))
 
 
 @contextmanager

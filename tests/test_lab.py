@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from lab.forks import SHARED, share_forks
 from lab.processes import CLEAN, ROOT, Process, run_callvault, run_each, wait_for
 
 _LAUNCHER = """
@@ -40,12 +42,20 @@ def test_commands_of_one_process_answer_as_each_would_in_its_own(tmp_path: Path)
     assert [one.returncode for one in alone] == [2, 0, 2, 0, 2]
 
 
-def test_a_killed_launcher_leaves_no_process_behind() -> None:
+@pytest.mark.parametrize("is_shared", [False, True], ids=["", "shared"])
+def test_a_killed_launcher_leaves_no_process_behind(is_shared: bool) -> None:
     command = [sys.executable, "-c", _LAUNCHER]
-    done = subprocess.run(command, env=CLEAN, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    started = json.loads(done.stdout)
-    wait_for(lambda: not any(_runs(pid) for pid in started), 20, "the end of what it started")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.delenv(SHARED, raising=False)
+        if is_shared:
+            stack.callback(share_forks(CLEAN))
+        environment = CLEAN | {name: value for name, value in os.environ.items() if name == SHARED}
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        started = json.loads(done.stdout)
+        wait_for(lambda: not any(_runs(pid) for pid in started), 20, "the end of what it started")
 
 
 def _runs(pid: int) -> bool:
