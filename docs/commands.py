@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import typer
@@ -23,7 +24,8 @@ class Shown(NamedTuple):
     is_group: bool
 
 
-def all_pages(*, with_operations: bool = False) -> Iterator[Shown]:
+@cache
+def all_pages(*, with_operations: bool = False) -> tuple[Shown, ...]:
     """The pages of `callvault`, of each command, and of each command of a group.
 
     Args:
@@ -41,7 +43,7 @@ def all_pages(*, with_operations: bool = False) -> Iterator[Shown]:
                 yield from walk(one, below, section or sections[name])
 
     root: Any = typer.main.get_command(app)  # with the options that install completion
-    yield from walk(root, root.make_context("callvault", [], resilient_parsing=True), "")
+    return (*walk(root, root.make_context("callvault", [], resilient_parsing=True), ""),)
 
 
 EXIT_STATUS = (

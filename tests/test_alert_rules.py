@@ -15,12 +15,13 @@ import pytest
 import yaml
 
 from lab.processes import Missing, Process, callvault, free_port, program, receiver, wait_for
+from tests.test_deploy import LOADER
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.keys import MAIN_QUEUE
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "deploy/prometheus/alerts.yml"
-RULES = {rule["alert"]: rule for rule in yaml.safe_load(FILE.read_text())["groups"][0]["rules"]}
+RULES = {rule["alert"]: rule for rule in yaml.load(FILE.read_text(), LOADER)["groups"][0]["rules"]}
 
 
 def tool(name: str) -> str:

@@ -17,8 +17,9 @@ from lab.processes import run_callvault
 from service.metrics import TABLE
 
 ROOT = Path(__file__).parent.parent
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times as fast
+COMPOSE = yaml.load((ROOT / "compose.yaml").read_text(), LOADER)
+ALERTS = yaml.load((ROOT / "deploy/prometheus/alerts.yml").read_text(), LOADER)["groups"][0]["rules"]
 SDKS = re.compile(r"AWS_\w+|AZURE_\w+|GOOGLE_\w+")
 SERIES = {*TABLE} | {f"{row.name}_{end}" for row in TABLE.values() for end in ("bucket", "sum", "count")}
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.test_deploy import LOADER
 from tests.test_kubernetes import KUBERNETES, ROOT, SCALED_OBJECT, objects, with_disposal
 
 CHART = ROOT / "deploy" / "helm" / "callvault"
@@ -48,7 +49,7 @@ def helm(values: dict[str, Any]) -> dict[str, Any]:
 def rendered(values: dict[str, Any]) -> list[Object]:
     files = helm(values)["files"]
     texts = [text for name, text in files.items() if not name.endswith("NOTES.txt")]
-    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+    return [one for text in texts for one in yaml.load_all(text, LOADER) if one]
 
 
 @functools.cache

