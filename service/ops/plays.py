@@ -63,6 +63,7 @@ class Plays:
     def __init__(self, log: AccessLog, quiet_seconds: float = _QUIET_SECONDS) -> None:
         self._log, self._quiet_seconds = log, quiet_seconds
         self._known: dict[str, _Play] = {}
+        self._beginning: dict[str, asyncio.Task[_Play]] = {}
         self._watching: asyncio.Task[None] | None = None
 
     async def begin(self, request: Request, person: Person, said: Said, response: Response) -> None:
@@ -87,23 +88,27 @@ class Plays:
                 )
             ).encode()
         ).hexdigest()[:32]
-        key, now = line.id if is_once else name, time.monotonic()
+        key = line.id if is_once else name
         play = self._known.get(key)
-        if play is None or now >= play.until:
-            stands = await self._log.write(line, "" if is_once else name)
-            before = self._known.get(key)
-            if before is not None and before.line_id == stands.id:  # another range was asked for at the same time
-                play, play.until = before, now + stands.seconds
-            else:
-                play = _Play(line, stands.id, now + stands.seconds, request.state.bytes_per_second)
-                self._known[key] = play
-                if before is not None:  # it may still be sending
-                    self._known[before.line_id] = before
+        if play is None or time.monotonic() >= play.until:
+            if (beginning := self._beginning.get(key)) is None:  # browsers ask for two ranges at once
+                begun = self._begun(key, line, "" if is_once else name, request.state.bytes_per_second)
+                beginning = self._beginning[key] = asyncio.create_task(begun)
+                beginning.add_done_callback(lambda _: self._beginning.pop(key, None))
+            play = await asyncio.shield(beginning)
         play.last = time.monotonic()
         if isinstance(response, StreamingResponse):
             response.body_iterator = self._counted(play, response.body_iterator)
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch())
+
+    async def _begun(self, key: str, line: AccessLine, name: str, bytes_per_second: float) -> _Play:
+        """Write the line of a play, unless one stands, and know it from now on; raises as `begin`."""
+        stands = await self._log.write(line, name)
+        if (before := self._known.get(key)) is not None:  # it may still be sending
+            self._known[f"{before.line_id} until {before.until}"] = before
+        play = self._known[key] = _Play(line, stands.id, time.monotonic() + stands.seconds, bytes_per_second)
+        return play
 
     async def _counted(self, play: _Play, chunks: AsyncIterable[Any]) -> AsyncIterator[bytes]:
         play.running += 1
