@@ -274,8 +274,20 @@ async def log_sign_in_at_proxy(ops: Ops, request: Request, person: Person) -> No
     Raises:
         NotWritten: the person must not be let in.
     """
-    line = line_of(request, person, Said("sign-in" if person.roles else "sign-in-refused"))
-    name = repr((line.what, line.who, line.how, line.subject, line.address))
+    await _write_hourly(ops, line_of(request, person, Said("sign-in" if person.roles else "sign-in-refused")))
+
+
+async def log_refused_by_provider(ops: Ops, request: Request, why: str) -> None:
+    """Write that the OpenID provider signed nobody in: once an hour for each reason and address, as nothing else limits that.
+
+    Raises:
+        NotWritten: no line could be written.
+    """
+    await _write_hourly(ops, new_line("sign-in-refused", "somebody", "oidc", address_of(request), (), error=why))
+
+
+async def _write_hourly(ops: Ops, line: AccessLine) -> None:
+    name = repr((line.what, line.who, line.how, line.subject, line.address, line.error))
     await ops.accesses.write(line, hashlib.sha256(name.encode()).hexdigest()[:32])
 
 

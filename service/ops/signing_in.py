@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops.access import HEADERS
-from service.ops.accesses import log_refused_sign_in, log_sign_in
+from service.ops.accesses import log_refused_by_provider, log_refused_sign_in, log_sign_in
 from service.ops.csrf import assert_of_these_pages
 from service.ops.forms import read_change, read_form
 from service.ops.parts import Ops
@@ -113,8 +113,10 @@ async def callback(request: Request) -> Response:
     try:
         await ops.access.guesses.check(address_of(request))
         nonce, verifier, wanted = _attempt_of(ops, request)
-        if "code" not in said:
-            raise ProviderRefused(f"{provider.host} did not sign you in{in_words(said.get('error'))}")
+        if "code" not in said:  # many of one office may be refused, so it counts as no guess of theirs
+            refused = ProviderRefused(f"{provider.host} refused the sign-in{in_words(said.get('error'))}")
+            await log_refused_by_provider(ops, request, str(refused))
+            return _failed(request, refused, wanted)
         granted = await provider.redeem(
             said["code"], said.get("iss"), whole_address(request, CALLBACK), nonce, verifier
         )
