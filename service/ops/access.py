@@ -69,7 +69,7 @@ class Access:
         tokens: the API tokens.
 
     Attributes:
-        guesses: the failed sign-ins, by address.
+        guesses: the failed sign-ins by token, by address; codes: those with a code of the OpenID provider.
     """
 
     def __init__(self, settings: Settings, ways: SignIn, redis: Any, tokens: KnownTokens) -> None:
@@ -90,7 +90,7 @@ class Access:
         self._attempts = SignedFor(key, salt="callvault attempt to sign in")
         self._addresses = URLSafeSerializer(key, salt="callvault address of audio")
         self._tokens = tokens
-        self.guesses = Guesses(redis)
+        self.guesses, self.codes = Guesses(redis), Guesses(redis, "code")
         self.shares = SignedFor(key, salt="callvault shared evidence")  # signs addresses: `shared.py`
         self.bundles = URLSafeSerializer(key, salt="callvault bundle")  # likewise: `bundles.py`
 

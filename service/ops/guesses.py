@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Literal
 
 from redis.exceptions import RedisError
 
@@ -21,10 +22,11 @@ class Guesses:
 
     Args:
         redis: counts them for all receivers; without Redis, each receiver counts its own.
+        of: what is guessed; each is counted apart.
     """
 
-    def __init__(self, redis: AsyncRedis) -> None:
-        self._redis = redis
+    def __init__(self, redis: AsyncRedis, of: Literal["token", "code"] = "token") -> None:
+        self._redis, self._of = redis, "" if of == "token" else f"{of}:"
         self._counted: Counter[str] = Counter()
 
     async def check(self, address: str) -> None:
@@ -41,7 +43,7 @@ class Guesses:
         """Add failed sign-ins of an address, and return their number."""
         address = _counted_as(address)
         try:
-            key = SIGN_INS + address
+            key = SIGN_INS + self._of + address
             if more:
                 async with self._redis.pipeline(transaction=True) as pipe:
                     pipe.incrby(key, more)

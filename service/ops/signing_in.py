@@ -111,7 +111,7 @@ async def callback(request: Request) -> Response:
     if (provider := ops.access.provider) is None:
         return _with_headers(RedirectResponse("/ops/sign-in", 303))
     try:
-        await ops.access.guesses.check(address_of(request))
+        await ops.access.codes.check(address_of(request))
         nonce, verifier, wanted = _attempt_of(ops, request)
         if "code" not in said:  # many of one office may be refused, so it counts as no guess of theirs
             refused = ProviderRefused(f"{provider.host} refused the sign-in{in_words(said.get('error'))}")
@@ -132,7 +132,7 @@ async def callback(request: Request) -> Response:
         return _form(request, str(refused), refused.status, wanted)
     except (ProviderAway, ProviderRefused, NotWritten, RedisError, OSError) as error:
         if isinstance(error, ProviderRefused):
-            await ops.access.guesses.add(address_of(request))  # so that nobody has us send it codes without end
+            await ops.access.codes.add(address_of(request))  # so that nobody has us send it codes without end
             try:
                 await log_refused_sign_in(ops, request, "somebody", "oidc", error=one_line(error))
             except NotWritten as not_written:

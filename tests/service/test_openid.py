@@ -304,7 +304,7 @@ def test_an_answer_that_belongs_to_no_sign_in_here_is_refused(deployment: Deploy
             refused[0]["error"].endswith("refused the sign-in (access_denied)")
             and "invalid_grant" in refused[-1]["error"]
         )
-        assert redis.get(SIGN_INS + "127.0.0.1") == "2", "a guess is a code; nothing else locks an office out"
+        assert redis.get(SIGN_INS + "code:127.0.0.1") == "2", "a guess is a code; nothing else locks an office out"
         answer = sign_in_there(client, "ada", "/ops/sign-in/start?next=https://evil.example/")
         assert str(answer.url) == f"{deployment.receivers[0].url}/ops"
 
@@ -314,7 +314,10 @@ def test_nobody_has_a_receiver_send_codes_to_the_provider_without_end(deployment
         there = client.get("/ops/sign-in/start").headers["location"]
         path = f"/ops/sign-in/callback?code=x&state={re.findall(r'state=([^&]+)', there)[0]}"
         assert [client.get(path).status_code for _ in range(11)] == [401] * 10 + [429]
-        redis.delete(SIGN_INS + "127.0.0.1")
+        redis.delete(SIGN_INS + "code:127.0.0.1")
+        for _ in range(11):
+            wrong = client.get("/api/recordings", headers=bearer("cvt_wrong"))
+        assert wrong.status_code == 429, "and whoever tries tokens locks out no sign-in at the provider"
         assert sign_in_there(client, "ada", "/ops/sign-in/start").url.path == "/ops"
 
 
