@@ -19,6 +19,7 @@ from workers.acknowledged import Acknowledgement, acknowledged
 from workers.alerts.kinds import Severity
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion.schedule import DeletionSchedule
+from workers.disposal.looked import read_looked
 from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import FAILURE_CLASSES, advice_of
 from workers.keys import (
@@ -39,6 +40,7 @@ from workers.running import Running, differing_settings, read_running, versions
 from workers.seals.waiting import UnsealedDays
 
 _SEAL_SLACK_SECONDS = 3600  # a day is on the list of those that wait for some time before each seal
+_DISPOSAL_SLACK_SECONDS = 3600
 _REGISTER_OLD_SECONDS = 300
 _MOST_DAMAGED = 1_000  # are listed one by one
 _MOST_READ = 200  # dead letters, to know the oldest: `/readyz` asks too
@@ -179,6 +181,13 @@ CONDITIONS: dict[str, Row] = {
         "more recordings are past their terms than may go in a day, so none goes until a person approves it",
         "check the rules and `callvault retention dispose --dry-run`; if all of it may go, run `callvault retention approve "
         "--why ...`; if not, apply other rules",
+    ),
+    "disposal-waits": Row(
+        "warning",
+        "Disposal waits",
+        "the process that disposes of recordings has ended, or waits for something, so what is past its term stays",
+        "run `callvault retention dispose --dry-run`, which says what it waits for, and look whether `callvault worker "
+        "--dispose` runs; if nobody should dispose of recordings any more, this line ends by itself after 30 days",
     ),
     "unsealed": Row(
         "warning",
@@ -339,6 +348,17 @@ async def _disposal_stopped(at: _Moment) -> list[Condition]:
     return [] if stop is None or stop.is_approved else [condition("disposal-stopped", stop.sentence, since=stop.at)]
 
 
+async def _disposal_waits(at: _Moment) -> list[Condition]:
+    if (looked := await read_looked(at.redis)) is None:
+        return []
+    if at.now - looked.at > _DISPOSAL_SLACK_SECONDS:
+        what = f"`callvault worker --dispose` has not looked for {format_duration(at.now - looked.at)}"
+        return [condition("disposal-waits", what, since=_instant(looked.at))]
+    if looked.since is None or at.now - looked.since <= _DISPOSAL_SLACK_SECONDS:
+        return []
+    return [condition("disposal-waits", str(looked.waits), since=_instant(looked.since))]
+
+
 async def _unsealed(at: _Moment) -> list[Condition]:
     latest = at.now - at.settings.seal_after.total_seconds() - _SEAL_SLACK_SECONDS
     waiting = {
@@ -409,6 +429,7 @@ _LOOKS: Sequence[Look] = (
     _dead_letters,
     _deletion_paused,
     _disposal_stopped,
+    _disposal_waits,
     _unsealed,
     _cases,
     _retention,

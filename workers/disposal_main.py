@@ -23,6 +23,7 @@ from process.tasks import end_tasks
 from process.tracing import open_tracing
 from text.one_line import one_line
 from workers.clock import Turn, run_turns
+from workers.disposal.looked import note_looked
 from workers.disposal.run import Disposer
 from workers.engine.connect import connect_worker
 from workers.engine.lease import HeldElsewhere
@@ -79,21 +80,32 @@ async def _work(settings: Settings, redis_url: str) -> None:
         await runtime.clock.look(redis)
         if runtime.archive.is_known:
             await runtime.assert_bound()
-        disposer = Disposer(runtime)
+        goes_on = asyncio.Event()
+        disposer = Disposer(runtime, show=lambda _: goes_on.set())
+
+        async def note_progress(_: Runtime) -> None:
+            """Note that a long run is still at it."""
+            if goes_on.is_set():
+                goes_on.clear()
+                await note_looked(redis, None)
 
         async def dispose(_: Runtime) -> None:
             """Dispose of what is past its term."""
             try:
                 report = await disposer.run()
-            except HeldElsewhere:
-                return  # a person runs it by hand just now
+            except HeldElsewhere:  # a person runs it by hand just now
+                await note_looked(redis, None)
+                return
             except (StoreError, RedisError, OSError) as error:
                 log.warning("disposal interrupted; it continues with the next run", error=one_line(error))
                 raise
+            await note_looked(redis, None if report.is_meant else report.stopped)
             if report.stopped is not None and (times := runtime.throttle.count(f"disposal {report.stopped}")):
                 log.warning("disposal waits", why=report.stopped, times=times)
 
-        turns = run_turns(runtime, [Turn(dispose, _EVERY_SECONDS, _LONGEST_SECONDS)])
+        turns = run_turns(
+            runtime, [Turn(dispose, _EVERY_SECONDS, _LONGEST_SECONDS), Turn(note_progress, _EVERY_SECONDS)]
+        )
         counting = asyncio.create_task(runtime.history.run())
         notify(READY)
         log.info("disposal ready", archive=settings.archive_address)

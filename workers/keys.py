@@ -62,6 +62,7 @@ DISPOSING = "callvault:disposal:running"  # lease of the process that disposes o
 DISPOSAL_STOPPED = (
     "callvault:disposal:stopped"  # disposal has stopped itself: what it would dispose of; a person must approve
 )
+DISPOSAL_LOOKED = "callvault:disposal:looked"  # when the process that disposes last looked, and what it waits for
 DISPOSED_TODAY = "callvault:disposal:today:"  # + UTC day: how many recordings were disposed of on it
 DISPOSAL_REPORTED = (
     "callvault:disposal:reported"  # set: "kind folder" of recordings past their term that an alert reported
@@ -159,6 +160,7 @@ OF_AN_ARCHIVE = (
     DISPOSAL_DAYS,
     DISPOSAL_STOPPED,
     DISPOSAL_REPORTED,
+    DISPOSAL_LOOKED,
     DAMAGED,
     DAMAGED_KNOWN,
     ACKNOWLEDGED,

@@ -19,6 +19,7 @@ from tests.workers.steps import folder_of
 from tests.workers.test_deletion import DELETING
 from text.errors import UserError
 from workers.catalogue.parquet import read_rows
+from workers.disposal.looked import read_looked
 from workers.disposal_main import take_credentials
 from workers.keys import RECONCILED
 
@@ -56,6 +57,8 @@ async def test_a_call_is_archived_deleted_at_telnyx_and_disposed_of_at_the_end_o
             wait_for(lambda: (folders[0] / "disposed").exists(), 30, "the disposal")
             wait_for(lambda: not (folders[0] / "audio.wav").exists(), 10, "the deletion")
             assert disposer.stop() == 0
+        looked = await read_looked(async_redis)
+        assert looked is not None and (looked.waits, looked.since) == (None, None)
         assert seal(environment, seals_in(archive_folder)[0]["day"])[0] == 0
     assert (folders[1] / "audio.wav").exists() and not (folders[1] / "disposed").exists()
     status, out = callvault_here(["repair", one.data["id"]], environment)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import msgspec
+import pytest
 
+from config.settings import load_settings
 from tests.seals.small import SmallArchive
 from text.times import utc_now
+from workers.conditions import known_conditions
+from workers.disposal.looked import note_looked, read_looked
 from workers.disposal.run import Disposer
 from workers.disposal.stop import approve
-from workers.keys import DISPOSAL_STOPPED, DISPOSED_TODAY
+from workers.keys import DISPOSAL_LOOKED, DISPOSAL_STOPPED, DISPOSED_TODAY
 from workers.runtime import Runtime
 
 
@@ -58,6 +63,32 @@ async def test_an_approval_that_an_older_redis_brings_back_covers_nothing_else(
     assert (await Disposer(runtime).run()).gone == []
     asks = await Disposer(runtime).run()
     assert (asks.gone, asks.stop is not None and asks.stop.id != stop.id) == ([], True)
+
+
+async def test_disposal_that_waits_for_an_hour_is_a_condition_and_what_people_want_is_none(
+    runtime: Runtime, small: SmallArchive, async_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def known() -> list[str]:
+        return [
+            one.what for one in await known_conditions(async_redis, runtime.settings) if one.kind == "disposal-waits"
+        ]
+
+    small.write("retention/00000002.json", b"{")
+    report = await Disposer(runtime).run()
+    assert (report.is_meant, "cannot be read" in str(report.stopped)) == (False, True)
+    await note_looked(async_redis, report.stopped)
+    assert await known() == [], "not at once: Telnyx may be away for a moment"
+    first = await read_looked(async_redis)
+    assert first is not None
+    await async_redis.set(DISPOSAL_LOOKED, msgspec.json.encode(msgspec.structs.replace(first, since=first.at - 3700)))
+    await note_looked(async_redis, "another reason")
+    assert await known() == ["another reason"], "it has waited all the time"
+    hour = utc_now().hour
+    monkeypatch.setenv("CALLVAULT_DISPOSE_HOURS", f"{(hour + 2) % 24}-{(hour + 3) % 24}")
+    meant = await Disposer(replace(runtime, settings=load_settings())).run()
+    assert (meant.is_meant, "outside the hours" in str(meant.stopped)) == (True, True)
+    await note_looked(async_redis, None)
+    assert await known() == []
 
 
 async def test_a_stop_that_nobody_approves_is_counted_anew_after_a_day(

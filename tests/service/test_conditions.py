@@ -20,6 +20,7 @@ from text.times import format_instant, utc_now
 from workers.conditions import CONDITIONS
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion.schedule import DeletionSchedule
+from workers.disposal.looked import Looked
 from workers.disposal.stop import Stop
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.keys import (
@@ -27,6 +28,7 @@ from workers.keys import (
     CASES_WRONG,
     CLOCKS,
     DAMAGED_KNOWN,
+    DISPOSAL_LOOKED,
     DISPOSAL_STOPPED,
     LIVE_DUTIES,
     MAIN_QUEUE,
@@ -100,6 +102,10 @@ async def overdue_day(redis: Any, archive: Path) -> None:
     await redis.hset(UNSEALED_WHY, day, "one recording is not archived yet")
 
 
+async def disposal_ended(redis: Any, archive: Path) -> None:
+    await redis.set(DISPOSAL_LOOKED, msgspec.json.encode(Looked(time.time() - 7200)))
+
+
 async def unreadable_rules(redis: Any, archive: Path) -> None:
     await redis.set(RETENTION_UNREADABLE, "retention/00000001.json: not retention rules")
 
@@ -151,6 +157,7 @@ CAUSES: dict[str, tuple[Cause, str]] = {
         too_much_past_its_term,
         "14 recordings are past the term of applied rules 2, of 20 in sealed days",
     ),
+    "disposal-waits": (disposal_ended, "`callvault worker --dispose` has not looked for 2h"),
     "unsealed": (overdue_day, "one recording is not archived yet"),
     "cases-wrong": (unreadable_case, "cases/c1/00000001.json: not a case"),
     "retention-unreadable": (unreadable_rules, "retention/00000001.json: not retention rules"),

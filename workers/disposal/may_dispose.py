@@ -41,6 +41,10 @@ class Stopped(Exception):
     """Nothing may be disposed of now; the text says why."""
 
 
+class NotNow(Stopped):
+    """The same, because somebody wants it so, or nothing is wrong: outside its hours, or while deletion is paused."""
+
+
 class Kept(Exception):
     """A recording stays; the text says why.
 
@@ -82,7 +86,7 @@ async def ask_of_all(runtime: Runtime, telnyx_clock: TelnyxClock) -> tuple[list[
 
 def _of_the_archive(archive: Archive) -> list[AppliedRules]:
     if (pause := pause_of(archive)) is not None:
-        raise Stopped(f"deletion is paused: {pause}")
+        raise NotNow(f"deletion is paused: {pause}")
     try:
         return read_applied(archive)
     except UnreadableRecord as error:

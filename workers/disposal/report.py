@@ -63,7 +63,7 @@ class Report:
         past_term: how many recordings were found to be past a term.
         of: how many recordings the looked-at archive has.
         stop: why nothing goes without an approval; None: it may go.
-        stopped: why the run ended early; None: it did not.
+        stopped: why the run ended early; None: it did not. is_meant: whether that is as somebody wants it.
     """
 
     gone: list[Gone] = field(default_factory=list)
@@ -72,6 +72,7 @@ class Report:
     of: int = 0
     stop: Stop | None = None
     stopped: str | None = None
+    is_meant: bool = False
 
 
 async def tell(runtime: Runtime, report: Report) -> None:

@@ -35,6 +35,7 @@ from workers.disposal.days import Candidate, Day, Terms, look_at_day, read_seen,
 from workers.disposal.lines import Lines
 from workers.disposal.may_dispose import (
     Kept,
+    NotNow,
     Stopped,
     ask_anew,
     ask_of_all,
@@ -136,7 +137,7 @@ class Disposer:
                 async with held(self._runtime.redis, DISPOSING, "disposal", _LEASE_WAIT_SECONDS):
                     await self._run(report)
         except Stopped as stopped:
-            report.stopped = str(stopped)
+            report.stopped, report.is_meant = str(stopped), isinstance(stopped, NotNow)
         finally:
             self.idle.set()
         if not self._is_dry:
@@ -353,10 +354,10 @@ class Disposer:
 
     def _assert_may_begin(self) -> None:
         if self._is_leaving:
-            raise Stopped("the process is asked to stop")
+            raise NotNow("the process is asked to stop")
         hours = self._runtime.settings.dispose_hours
         if self._keeps_hours and hours is not None and not hours.holds(utc_now().hour):
-            raise Stopped(f"outside the hours {hours} UTC (CALLVAULT_DISPOSE_HOURS)")
+            raise NotNow(f"outside the hours {hours} UTC (CALLVAULT_DISPOSE_HOURS)")
 
     async def _wait_for_rate(self) -> None:
         if self._is_dry:
