@@ -42,7 +42,7 @@ class Stopped(Exception):
 
 
 class NotNow(Stopped):
-    """The same, because somebody wants it so, or nothing is wrong: outside its hours, or while deletion is paused."""
+    """The same, and nothing is wrong: outside its hours, while deletion is paused, or before the first seal."""
 
 
 class Kept(Exception):

@@ -331,7 +331,7 @@ class Disposer:
         """Check that this process can leave all the evidence that a disposal needs."""
         chain = await self._chain()
         if not chain:
-            raise Stopped("no day is sealed yet")
+            raise NotNow("no day is sealed yet")
         last = max(chain)
         if datetime.fromtimestamp(now, utc_now().tzinfo).date() - last > _NOTHING_SEALED_FOR:
             why = f"the last sealed day is {last}, so either sealing has stopped or the clocks are wrong"
