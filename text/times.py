@@ -122,6 +122,9 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
 class Span:
     """A time as a person typed it: whole days, or one instant.
 
+    A time of the day that the clocks show twice, or skip, may mean two instants: `begin` is the earlier one, `end` the later.
+    So nothing that a person may mean lies outside.
+
     Attributes:
         begin: the first instant, UTC.
         end: the first instant after it; of an instant, itself.
@@ -151,8 +154,7 @@ def parse_span(text: str, now: datetime | None = None, zone: tzinfo | None = UTC
     typed = " ".join(text.split())
     word = typed.lower()
     if _INSTANT.match(typed.upper()):
-        instant = _written_instant(typed, zone)
-        return Span(instant, instant)
+        return Span(*_written_instants(typed, zone))
     if word == "now":
         return Span(now, now)
     today = now.astimezone(zone).date()
@@ -172,13 +174,23 @@ def parse_span(text: str, now: datetime | None = None, zone: tzinfo | None = UTC
     )
 
 
-def _written_instant(typed: str, zone: tzinfo | None) -> datetime:
+def _written_instants(typed: str, zone: tzinfo | None) -> tuple[datetime, datetime]:
+    """The earliest and the latest instant that a text may mean."""
     try:
-        return parse_instant(_ZONE.sub(lambda found: "Z" if found[0].strip() else "", typed.upper()), zone)
+        text = _ZONE.sub(lambda found: "Z" if found[0].strip() else "", typed.upper())
+        instant = parse_instant(text, zone)
+        local = datetime.fromisoformat(text)
+        return _both(local, zone) if local.tzinfo is None else (instant, instant)
     except ValueError:
         raise ValueError(
             f"{typed[:40]!r} is not an instant such as 2026-11-25T07:30 or 2026-11-25T07:30+01:00"
         ) from None
+
+
+def _both(local: datetime, zone: tzinfo | None) -> tuple[datetime, datetime]:
+    """The earlier and the later instant of a time of the day, which differ where the clocks show it twice or skip it."""
+    first, second = sorted(local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return first, second
 
 
 def _days(word: str, today: date) -> tuple[date, date] | None:
@@ -217,10 +229,10 @@ def _months_before(day: date, months: int) -> date:
 
 
 def _whole_days(first: date, last: date, zone: tzinfo | None) -> Span:
-    def midnight(day: date) -> datetime:
-        return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+    def midnights(day: date) -> tuple[datetime, datetime]:
+        return _both(datetime(day.year, day.month, day.day, tzinfo=zone), zone)
 
-    return Span(midnight(first), midnight(last + timedelta(days=1)), (first, last))
+    return Span(midnights(first)[0], midnights(last + timedelta(days=1))[1], (first, last))
 
 
 def parse_moment(text: str, today: date | None = None, *, at_end: bool = False, zone: tzinfo | None = UTC) -> datetime:
@@ -244,7 +256,7 @@ def is_written_instant(text: str) -> bool:
     """Whether a text is an instant such as `2026-11-25T07:30`."""
     typed = " ".join(text.split())
     try:
-        return bool(_INSTANT.match(typed.upper()) and _written_instant(typed, UTC))
+        return bool(_INSTANT.match(typed.upper()) and _written_instants(typed, UTC))
     except ValueError:
         return False
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -279,6 +280,17 @@ def test_instants_are_read_where_a_part_of_a_day_is_meant() -> None:
     for text, bounds in said.items():
         read = [parse_moment(text, today, at_end=at_end).replace(tzinfo=None).isoformat() for at_end in (False, True)]
         assert tuple(read) == bounds, text
+    for text, bounds in {
+        "2026-10-25T02:30": (
+            "2026-10-25T00:30:00",
+            "2026-10-25T01:30:00",
+        ),  # the clocks show it twice: a case holds both
+        "2026-10-25T02:30Z": ("2026-10-25T02:30:00", "2026-10-25T02:30:00"),
+        "2026-03-29T02:30": ("2026-03-29T00:30:00", "2026-03-29T01:30:00"),  # they skip it
+        "2026-10-25": ("2026-10-24T22:00:00", "2026-10-25T23:00:00"),
+    }.items():
+        ends = [parse_moment(text, today, at_end=at_end, zone=ZoneInfo("Europe/Berlin")) for at_end in (False, True)]
+        assert tuple(end.replace(tzinfo=None).isoformat() for end in ends) == bounds, text
     for text in ("2026-11-26T7h", "2026-11-26T25:00", "2026-11-26T", "2026-11-26T07:30 01:00", "07:30", ""):
         with pytest.raises(ValueError, match="such as 2026-11-25T07:30"):
             parse_moment(text)
