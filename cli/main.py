@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -177,7 +178,10 @@ def _run() -> None:
     if not SERVICES.intersection(sys.argv[1:2]):
         take_sigterm()
     try:
-        sys.exit(app(prog_name="callvault", standalone_mode=False))
+        code = app(prog_name="callvault", standalone_mode=False)
+        if code == 128 + signal.SIGINT:  # Typer took it without a word, while it read what was typed
+            raise KeyboardInterrupt
+        sys.exit(code)
     except KeyboardInterrupt:  # before a command was looked for, or after it ended
         stands = "it may be done already; look before you run it again" if _Commands.has_begun else "nothing was begun"
         _end(str(Interrupted(stands)), status())

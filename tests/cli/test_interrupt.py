@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -115,6 +116,35 @@ def test_ctrl_c_at_any_moment_of_the_start_ends_without_a_stack_trace(
         assert "stopping" in running.output, "it had begun to take the signal as the order to stop"
     else:
         assert words[0] in ("status", "verify") and status in (0, 1), f"it ended by itself: {status} {running.output}"
+
+
+# `callvault` that gets a signal while Typer reads what was typed.
+_WHILE_READING = """
+import os, sys
+from cli import main
+
+class Interrupts(main._Commands):
+    def parse_args(self, ctx, args):
+        os.kill(os.getpid(), int(number))
+
+number, *sys.argv[1:] = sys.argv[1:]
+main.app.info.cls = Interrupts
+main.main()
+"""
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_signal_while_the_words_are_read_ends_a_command_with_a_sentence(number: signal.Signals) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _WHILE_READING, str(int(number)), "status"],
+        env=CLEAN,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (STATUS[number], "")
+    assert sentence_of(done.stderr) == "callvault: interrupted: nothing was begun"
 
 
 @pytest.mark.parametrize("number", STATUS)
