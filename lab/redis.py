@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import redis as sync_redis
@@ -17,6 +22,25 @@ from workers.queue.embedded import server_binary
 
 LEAST_USER, LEAST_PASSWORD = "callvault", "p%40ss"  # as an address writes them; the password is "p@ss"
 MASTER = "callvault"
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 << 30  # a container has 64 MB there, unless it is told otherwise
+
+
+@contextmanager
+def folder_of_tests() -> Iterator[Path]:
+    """A folder for the server of all tests of a process: in memory, if there is room, for it flushes a file at each command.
+
+    It removes what earlier processes left in memory when they were killed.
+    """
+    has_room = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    prefix = "callvault-valkey-"
+    for lock in _MEMORY.glob(f"{prefix}*/valkey/server.lock"):  # a server holds it while it lives
+        with suppress(OSError), lock.open() as held:  # another process may remove it, or may not be ours
+            if lock.stat().st_mtime < time.time() - 3600:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parents[1], ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix, dir=_MEMORY if has_room else None) as folder:
+        yield Path(folder)
 
 
 def least_rights() -> list[str]:

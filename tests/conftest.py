@@ -21,7 +21,7 @@ from config.settings import load_settings
 from lab.certificates import read_certificates_once
 from lab.forks import share_forks
 from lab.processes import CLEAN, ROOT
-from lab.redis import LEAST_PASSWORD, LEAST_USER, least_rights
+from lab.redis import LEAST_PASSWORD, LEAST_USER, folder_of_tests, least_rights
 from lab.servers import HttpServer, RunningSandbox
 from lab.stores import make_archive
 from sandbox.world import World
@@ -80,13 +80,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    server = EmbeddedServer(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    with sync_redis.Redis.from_url(server.url) as client:
-        client.execute_command("ACL", "SETUSER", LEAST_USER, f">{unquote(LEAST_PASSWORD)}", *least_rights())
-    yield server
-    server.stop()
+def valkey() -> Iterator[EmbeddedServer]:
+    with folder_of_tests() as folder:
+        server = EmbeddedServer(folder)
+        server.start()
+        with sync_redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL", "SETUSER", LEAST_USER, f">{unquote(LEAST_PASSWORD)}", *least_rights())
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")
