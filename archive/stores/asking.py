@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from typing import TypeVar
 
 from archive.source import Source
 from archive.stores.store import Asked, StoredObject
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 _THREADS = 32
 
@@ -24,7 +29,11 @@ class AsksInThreads(ABC):
 
     def ask_stat(self, key: str) -> Asked[StoredObject | None]:
         """See `Store.ask_stat`."""
-        return self._threads.submit(copy_context().run, self.stat, key).result
+        return self.ask(self.stat, key)
+
+    def ask(self, function: Callable[[A], T], argument: A) -> Asked[T]:
+        """Call a function in a thread; calling the result waits for it."""
+        return self._threads.submit(copy_context().run, function, argument).result
 
     def ask_free(self, key: str) -> Asked[StoredObject | None] | None:
         """See `Store.ask_free`. The store itself refuses to overwrite."""

@@ -14,7 +14,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,9 +22,6 @@ from urllib.parse import unquote, urlsplit
 import requests
 from azure.core import MatchConditions
 from azure.core.exceptions import (
-    AzureError,
-    ClientAuthenticationError,
-    ResourceExistsError,
     ResourceNotFoundError,
 )
 from azure.core.pipeline.transport import RequestsTransport
@@ -40,19 +37,20 @@ from azure.storage.blob import (
     RehydratePriority,
     generate_blob_sas,
 )
-from urllib3.exceptions import HTTPError
 
 from archive.layout import Outside, name_in_bucket
 from archive.source import Source
 from archive.stores import lines
 from archive.stores.adapter import InPiecesAdapter
 from archive.stores.asking import AsksInThreads
+from archive.stores.azure_errors import Cold, Missing, NoBlocks, OutOfRange, store_errors
 from archive.stores.azure_tiers import ARCHIVE, RESTORED, state_of, text_of, tier_of
 from archive.stores.buffers import Buffers
 from archive.stores.lifecycle import LifecycleRule
 from archive.stores.next_part import parts_ahead
 from archive.stores.store import (
     LEGAL_HOLD,
+    Asked,
     KeyExists,
     RestoreWish,
     StoreCold,
@@ -61,7 +59,6 @@ from archive.stores.store import (
     StoreOptions,
     StoreRefused,
     Written,
-    errors_as,
     latest_of,
     read_one_by_one,
     split_url,
@@ -69,7 +66,6 @@ from archive.stores.store import (
 from text.counts import many
 
 _BLOCKS = "md5-of-blocks"
-_LOCKS = {"BlobImmutableDueToPolicy": "a retention lock", "BlobImmutableDueToLegalHold": "a legal hold"}
 _READ_BYTES = 4 * 1024 * 1024
 _RETRIES = 5
 
@@ -121,7 +117,7 @@ class AzureStore(AsksInThreads):
     def _put_whole(self, blob: BlobClient, key: str, body: bytes, extra: dict[str, Any]) -> dict[str, str]:
         digest = hashlib.md5(body, usedforsecurity=False)
         try:
-            with _store_errors(self._shown(key), is_write=True):
+            with store_errors(self._shown(key), is_write=True):
                 blob.upload_blob(body, length=len(body), overwrite=False, headers=_checked_by(digest), **extra)
         except KeyExists:
             if self.stat(key) is not None:
@@ -139,15 +135,15 @@ class AzureStore(AsksInThreads):
             for part in parts:
                 digest = hashlib.md5(part, usedforsecurity=False)
                 block_id = f"{len(ids):08d}-{digest.hexdigest()}"
-                with _store_errors(self._shown(key), is_write=True):
+                with store_errors(self._shown(key), is_write=True):
                     blob.stage_block(block_id, part, length=len(part), headers=_checked_by(digest), **scope)
                 ids.append(block_id)
         try:
-            with _store_errors(self._shown(key), is_write=True):
+            with store_errors(self._shown(key), is_write=True):
                 blob.commit_block_list(
                     [BlobBlock(block_id) for block_id in ids], match_condition=MatchConditions.IfMissing, **extra
                 )
-        except _NoBlocks:  # another writer's object replaced them, or the answer of our own commit was lost
+        except NoBlocks:  # another writer's object replaced them, or the answer of our own commit was lost
             if self.stat(key) is None:
                 raise
             raise KeyExists(key) from None
@@ -156,14 +152,27 @@ class AzureStore(AsksInThreads):
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`."""
         blob = self._blob(key)
+        return self._stat(key, blob.get_blob_properties, lambda: blob.get_block_list("committed")[0])
+
+    def described(self, key: str, source: Source) -> StoredObject | None:
+        """Describe an object that was just written: Azure shows its blocks in another answer, asked for at the same time."""
+        blob = self._blob(key)
+        blocks = self.ask(blob.get_block_list, "committed")
+        if source.meanwhile is None:
+            return self._stat(key, blob.get_blob_properties, lambda: blocks()[0])
+        about = self.ask(lambda one: one.get_blob_properties(), blob)
+        source.meanwhile()
+        return self._stat(key, about, lambda: blocks()[0])
+
+    def _stat(self, key: str, asked: Asked[BlobProperties], blocks: Asked[list[BlobBlock]]) -> StoredObject | None:
         try:
-            with _store_errors(self._shown(key)):
-                found = blob.get_blob_properties()
+            with store_errors(self._shown(key)):
+                found = asked()
                 state = state_of(found)
                 # An archived blob does not show its blocks.
                 is_listed = found.size > 0 and state == "readable"
-                committed = blob.get_block_list("committed")[0] if is_listed else []
-        except _Missing:
+                committed = blocks() if is_listed else []
+        except Missing:
             return None
         checksums: dict[str, str] = {}
         if committed:  # the client set the MD5 property; Azure checked only the MD5s of the blocks
@@ -181,18 +190,18 @@ class AzureStore(AsksInThreads):
         if end is not None and end <= start:
             return
         try:
-            with _store_errors(self._shown(key)):
+            with store_errors(self._shown(key)):
                 length = None if end is None else end - start
                 stream = self._blob(key).download_blob(start, length, max_concurrency=1)
                 left = stream.size
                 for chunk in stream.chunks():
                     left -= len(chunk)
                     yield chunk
-        except _Missing:
+        except Missing:
             raise KeyError(key) from None
-        except _OutOfRange:
+        except OutOfRange:
             return
-        except _Cold:
+        except Cold:
             raise self._cold(key) from None
         if left:
             raise StoreError(f"{self._shown(key)}: the answer ended {many(left, 'byte')} too early")
@@ -213,11 +222,11 @@ class AzureStore(AsksInThreads):
             return
         priority = RehydratePriority.HIGH if wish.speed == "expedited" else RehydratePriority.STANDARD
         try:
-            with _store_errors(self._shown(key)):
+            with store_errors(self._shown(key)):
                 self._blob(key).set_standard_blob_tier(RESTORED, rehydrate_priority=priority)
-        except _Missing:
+        except Missing:
             raise KeyError(key) from None
-        except _Cold:
+        except Cold:
             pass  # somebody else has asked meanwhile
 
     def lifecycle(self) -> tuple[LifecycleRule, ...] | None:
@@ -226,7 +235,7 @@ class AzureStore(AsksInThreads):
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
-        with _store_errors(self._shown(prefix)):
+        with store_errors(self._shown(prefix)):
             for blob in self._container.list_blobs(name_starts_with=self._prefix + prefix):
                 key = blob.name.removeprefix(self._prefix)
                 yield StoredObject(key, blob.size, storage_class=text_of(blob.blob_tier))
@@ -238,7 +247,7 @@ class AzureStore(AsksInThreads):
         account_key = getattr(self._service.credential, "account_key", None)
         delegation = None
         if account_key is None:
-            with _store_errors(self._shown(key)):
+            with store_errors(self._shown(key)):
                 delegation = self._service.get_user_delegation_key(datetime.now(UTC) - timedelta(minutes=5), until)
         token = generate_blob_sas(
             account_name=str(self._service.account_name),
@@ -261,7 +270,7 @@ class AzureStore(AsksInThreads):
     def locked_until(self, key: str) -> datetime | None:
         """See `Store.locked_until`: of every version. A policy of the whole container is not among what Azure shows."""
         blob = self._blob(key)
-        with _store_errors(self._shown(key)):
+        with store_errors(self._shown(key)):
             try:
                 found = blob.get_blob_properties()
             except ResourceNotFoundError:
@@ -276,13 +285,13 @@ class AzureStore(AsksInThreads):
         """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period."""
         blob, is_versioned = self._blob(key), True  # it is not known of one that is gone
         try:
-            with _store_errors(self._shown(key)):
+            with store_errors(self._shown(key)):
                 is_versioned = bool(blob.get_blob_properties().version_id)
                 blob.delete_blob(delete_snapshots="include")
-        except _Missing:
+        except Missing:
             pass
         if is_versioned:  # then the deletion has only made the current version an earlier one
-            with _store_errors(self._shown(key)):
+            with store_errors(self._shown(key)):
                 listed = self._container.list_blobs(name_starts_with=blob.blob_name, include=["versions"])
                 for version in [one.version_id for one in listed if one.name == blob.blob_name and one.version_id]:
                     blob.delete_blob(version_id=version)
@@ -353,56 +362,3 @@ def _of_blocks(ids: list[str]) -> str:
     """One value for a list of blocks: the MD5 of their MD5s, and their count; as S3 writes it for parts."""
     md5s = b"".join(bytes.fromhex(block_id[9:]) for block_id in ids)
     return f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{len(ids)}"
-
-
-class _Missing(StoreError):
-    pass
-
-
-class _Cold(StoreError):
-    pass
-
-
-class _OutOfRange(StoreError):
-    pass
-
-
-class _NoBlocks(StoreError):
-    pass
-
-
-def _store_errors(name: str, *, is_write: bool = False) -> AbstractContextManager[None]:
-    """Translate the exceptions of the SDK into store errors about the object with this name."""
-    return errors_as(lambda error: _error_of(name, error, is_write=is_write))
-
-
-def _error_of(name: str, error: Exception, *, is_write: bool) -> Exception | None:
-    if isinstance(error, (requests.RequestException, HTTPError, OSError)):  # let through while a body is read
-        return StoreError(f"{name}: {type(error).__name__} {error}")
-    if not isinstance(error, AzureError):
-        return None
-    raw = getattr(error, "error_code", "")  # the SDK gives some as text and some as an enumeration
-    code = str(getattr(raw, "value", raw) or "")
-    status = getattr(error, "status_code", None)
-    text = " ".join(str(error).split())[:300]
-    is_there = isinstance(error, ResourceExistsError) and code in ("BlobAlreadyExists", "ConditionNotMet")
-    if is_there or status == 412:
-        return KeyExists(name) if is_write else StoreError(f"{name}: the object changed while it was read")
-    if code == "ContainerNotFound":
-        return StoreRefused(f"{name}: the container does not exist; create it or correct the address")
-    if isinstance(error, ResourceNotFoundError) or status == 404:
-        return _Missing(name)
-    if status == 416:
-        return _OutOfRange(name)
-    if code in ("BlobArchived", "BlobBeingRehydrated"):  # so there is one
-        return KeyExists(name) if is_write else _Cold(f"{name}: it is in the tier Archive")
-    if code == "InvalidBlockList":
-        return _NoBlocks(f"{name}: the store dropped the blocks of the upload; the upload starts again")
-    if isinstance(error, ClientAuthenticationError) or status in (401, 403):
-        role = "the role Storage Blob Data Contributor, or a SAS with create, write, read and list"
-        return StoreRefused(f"{name}: {code or status} {text}; the credentials need {role}")
-    if code in _LOCKS and not is_write:
-        return StoreRefused(f"{name}: {_LOCKS[code]} forbids this; wait until it ends, or lift it")
-    if status == 409:
-        return StoreError(f"{name}: {code}; another operation is in progress")
-    return StoreError(f"{name}: {type(error).__name__} {text}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import replace
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from archive.source import Source
 from archive.stores.store import Store, StoreError
 from lab import stores
 from lab.servers import RunningSandbox
-from lab.stores import Emulator, environ
+from lab.stores import Emulator, environ, make_archive
 from lab.together import Steps, together
 from lab.worker import runtime_of
 from sandbox.world import Recording
@@ -29,13 +27,9 @@ from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import RecordingRequest
 from workers.runtime import Runtime
 
-BUCKETS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
-    "keeps conditions": lambda _: stores.s3_strict(),
-    "keeps none": lambda folder: stores.s3_weak(folder / "data"),
-}
 BEGIN = ["GET recording.json", "HEAD erased.json", "GET {id}"]
 STEPS = {
-    "keeps conditions": [
+    "s3-strict": [
         BEGIN,
         ["GET {id}.wav"],
         ["PUT audio.wav"],
@@ -46,13 +40,21 @@ STEPS = {
             "HEAD erased.json",
         ],  # Amazon's answer to the put is the proof of a record; MiniStack's is not
     ],
-    "keeps none": [
+    "s3-weak": [
         BEGIN,
         ["GET {id}.wav", "HEAD audio.wav"],
         ["PUT audio.wav"],
         ["HEAD audio.wav", "GET archive.json", "HEAD recording.json"],
         ["PUT recording.json"],
         ["HEAD recording.json", "HEAD erased.json"],
+    ],
+    "azure": [  # the second answer about an object shows its blocks
+        BEGIN,
+        ["GET {id}.wav"],
+        ["PUT audio.wav"],
+        ["HEAD audio.wav", "GET audio.wav", "GET archive.json"],
+        ["PUT recording.json"],
+        ["HEAD recording.json", "GET recording.json", "HEAD erased.json"],
     ],
 }
 
@@ -64,25 +66,23 @@ async def run(runtime: Runtime, recording: Recording) -> None:
     await function(context, msgspec.to_builtins(request_of(recording)))
 
 
-@pytest.mark.parametrize("kind", BUCKETS)
+@pytest.mark.parametrize("emulator", STEPS, indirect=True)
 async def test_a_job_waits_six_times_for_the_network(
-    kind: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, tmp_path: Path
+    emulator: Emulator, prefix: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any
 ) -> None:
     steps = Steps()
-    with (
-        BUCKETS[kind](tmp_path) as bucket,
-        together(bucket.environment["AWS_ENDPOINT_URL_S3"], steps) as endpoint,
-        together(sandbox.world.base_url, steps) as telnyx,
-    ):
-        bucket = replace(bucket, environment=bucket.environment | {"AWS_ENDPOINT_URL_S3": endpoint})
+    make_archive(emulator.open(prefix))
+    (server,) = set(re.findall(r"http://127\.0\.0\.1:\d+", " ".join(emulator.environment.values())))
+    with together(server, steps) as proxy, together(sandbox.world.base_url, steps) as telnyx:
         sandbox.world.base_url = telnyx
-        with environ(bucket.environment):
-            settings = environment | {"TELNYX_BASE_URL": sandbox.base_url} | bucket.make_archive()
+        with environ({name: value.replace(server, proxy) for name, value in emulator.environment.items()}):
+            place = {"TELNYX_BASE_URL": sandbox.base_url, "CALLVAULT_ARCHIVE_URL": f"{emulator.url}/{prefix}"}
+            settings = environment | place
             async with runtime_of(settings, async_redis) as runtime:
                 await run(runtime, sandbox.world.add_recording(seconds=1))  # with the probes
                 for _ in range(2):  # over new connections, over open ones
                     recording = sandbox.world.add_recording(seconds=1)
-                    expected = [[one.format(id=recording.data["id"]) for one in step] for step in STEPS[kind]]
+                    expected = [[one.format(id=recording.data["id"]) for one in step] for step in STEPS[emulator.name]]
                     with steps.watched(expected):
                         await run(runtime, recording)
                     assert steps.missed == []
