@@ -275,9 +275,10 @@ def read_quiet_hours(value: object) -> object:
     found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", value.strip())
     if not found or max(int(n) for n in found.groups()) > 24:
         raise ValueError("not hours")
-    if int(found.group(1)) == int(found.group(2)):
+    first, last = map(int, found.groups())
+    if first % 24 == last % 24 and (first, last) != (0, 24):  # 24-0 would be an hour that never comes
         raise ValueError("both hours are the same")
-    return QuietHours(int(found.group(1)), int(found.group(2)))
+    return QuietHours(first, last)
 
 
 def read_severities(value: object) -> object:

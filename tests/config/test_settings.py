@@ -88,7 +88,7 @@ BAD = {
     "CALLVAULT_RETENTION_MODE": ["strict"],
     "CALLVAULT_OBJECT_LABELS": ["all"],
     "CALLVAULT_UPLOAD_BUFFER_MIB": ["1"],
-    "CALLVAULT_QUIET_HOURS": ["night", "22", "22-25", "22-22"],
+    "CALLVAULT_QUIET_HOURS": ["night", "22", "22-25", "22-22", "24-0"],
     "CALLVAULT_ALERT_SEVERITIES": ["audio-finding", "a=loud"],
     "CALLVAULT_LOG_MESSAGES": ["on"],
     "CALLVAULT_UPLOAD_RETRY": ["always"],
