@@ -88,6 +88,19 @@ def test_a_plan_shows_the_file_as_if_applied_and_explain_only_what_is_in_force(
     assert found["with_file"][0]["ends_at"] == "2030-11-28T12:00:00.000000Z"
 
 
+def test_audio_in_custom_storage_is_kept_for_ever_whatever_the_rules_say(
+    here: dict[str, str], archive_folder: Path
+) -> None:
+    (path,) = archive_folder.glob("recordings/*/*/*/call-00/recording.json")
+    path.write_text(
+        path.read_text().replace(f"{path.parent.relative_to(archive_folder)}/audio.wav", "/theirs/audio.wav")
+    )
+    plan = report(here, "plan")
+    assert sum(line["recordings"] for line in plan["lines"]) == 39
+    assert (plan["looked_at"], plan["kept_for_ever"]["recordings"]) == (40, 1)
+    assert report(here, "apply", "--yes")["earlier"]["recordings"] == 39
+
+
 def test_a_rule_that_asks_more_than_the_catalogue_knows_reads_the_commit_records(
     here: dict[str, str], archive_folder: Path
 ) -> None:

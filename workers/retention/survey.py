@@ -73,7 +73,11 @@ def survey(
 
     def look(hit: Hit) -> Surveyed:
         facts, is_read = _facts(archive, hit.row, distinct)
-        terms = tuple(() if facts is None else terms_of_facts([facts], applied) for applied in several)
+        has_terms = (
+            hit.row.key is None or layout.Outside.of(hit.row.key) is None
+        )  # in custom storage, nothing is deleted
+        known = [facts] if facts is not None and has_terms else []
+        terms = tuple(terms_of_facts(known, applied) if known else () for applied in several)
         there = {"audio": hit.state != "disposed", "transcripts": hit.opening is not None}
         found = Surveyed(hit, facts, terms, tuple(part for part in PARTS if there[part]), is_read)
         ends_at = _audio_ends(found)
