@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from config.settings import Settings, load_settings
-from lab.processes import as_in_a_process
+from lab.processes import as_in_a_process, free_port
 from sandbox.world import Recording
 from workers.deletion.deletion import delete_originals
-from workers.engine.connect import connect_worker
+from workers.engine.connect import connect_command, connect_worker
 from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import DeletionTurn, RecordingRequest
@@ -39,6 +39,18 @@ async def own_runtime(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
     redis = connect_worker(environment["REDIS_URL"])
     try:
         async with runtime_of(environment, redis) as runtime:
+            yield runtime
+    finally:
+        await redis.aclose()
+
+
+@asynccontextmanager
+async def without_redis(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
+    """The parts of a person's command while Redis is away."""
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    redis = await connect_command(url, needs_redis=False)
+    try:
+        async with runtime_of({**environment, "REDIS_URL": url}, redis) as runtime:
             yield runtime
     finally:
         await redis.aclose()

@@ -15,7 +15,7 @@ from archive.erase import erase
 from archive.stores.store import StoreError
 from lab.processes import free_port, run_callvault, wait_for
 from lab.servers import RunningSandbox
-from lab.worker import archive, delete_what_is_due, own_runtime
+from lab.worker import archive, delete_what_is_due, own_runtime, without_redis
 from tests.workers.damage.steps import flip
 from tests.workers.steps import folder_of, has_left, pages
 from text.errors import UserError
@@ -92,7 +92,7 @@ async def test_what_is_recorded_while_redis_is_away_is_said_to_be_and_takes_effe
         folder = key_of(archive_folder, recording)
         await decisions.hold(runtime, recording_id, "case 17", "ann")
         await decisions.pause(runtime, "a doubt", "ann")
-        async with own_runtime(deleting | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as without:
+        async with without_redis(deleting) as without:
             released = await decisions.release(without, recording_id, "over", "ann")
             assert (released.kept or "").startswith("deletion is paused") and not released.is_told
             assert "Redis does not answer" in released.follows and "It is recorded" in released.follows
@@ -120,7 +120,7 @@ async def test_a_decision_that_redis_did_not_hear_of_reaches_seals_and_pages_by_
         await decisions.hold(runtime, recording.data["id"], "case 16", "ann")
         await announce_decisions(runtime)
         assert redis.zscore(CLOCK_QUEUE, "find_unsealed:clock:") is not None
-        async with own_runtime(deleting | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as without:
+        async with without_redis(deleting) as without:
             await decisions.hold(without, recording.data["id"], "case 17", "ann")
             await decisions.hold(without, early_id, "case 17", "ann")
         redis.delete(UNSEALED, WRITTEN, CLOCK_QUEUE)  # as once the day is sealed
@@ -145,7 +145,7 @@ async def test_the_next_reconcile_schedules_what_was_released_while_redis_was_aw
         await archive(runtime, recording)
         await announce_decisions(runtime)
         await decisions.hold(runtime, recording_id, "case 17", "ann")
-        async with own_runtime(deleting | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as without:
+        async with without_redis(deleting) as without:
             await decisions.release(without, recording_id, "over", "ann")
         assert redis.zcard(DELETIONS_DUE) == 0
         await announce_decisions(runtime)
