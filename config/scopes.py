@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from config.roles import ROLES, Role
@@ -28,7 +28,11 @@ class Scope:
     numbers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        parts = (("connection", self.connections), ("number", self.numbers))
+        return self.shown({})
+
+    def shown(self, names: Mapping[str, str]) -> str:
+        """The scope in words, with the names of those connections that have one."""
+        parts = (("connection", [names.get(id_, id_) for id_ in self.connections]), ("number", self.numbers))
         return " and ".join(f"{noun if len(of) == 1 else noun + 's'} {', '.join(of)}" for noun, of in parts if of)
 
 

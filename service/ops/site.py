@@ -250,9 +250,7 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
         request.state.shown = value
         names, view = await ops.names(), view_of(request)
         choices = names if view.is_whole else {id_: names[id_] for id_ in view.reach.connections if id_ in names}
-        scope = str(view.reach)
-        for id_, name in choices.items() if scope else ():
-            scope = scope.replace(id_, name)
+        scope = view.reach.shown(choices)
         shown = {"it": value, "error": error, "names": names, "choices": choices, "scope": scope}
         shown["case_names"] = await view.case_names(_cases_on(value))
         text = render(page.template, request, request.state.person, page.title, **shown)

@@ -128,3 +128,11 @@ def test_whoever_has_a_role_without_a_scope_reaches_what_is_erased_too(path: Pat
     found: Callable[[Reach], bool] = lambda reach: "r-erased" in search_ids(path, ["r-erased"], reach)  # noqa: E731
     assert found(EVERYTHING) and found(Reach((Grant("officer"), _listener(["2"], None))))
     assert not found(REACHES["a connection"]), "what it was about is not known any more"
+
+
+def test_a_scope_in_words_has_the_names_of_connections_and_each_id_once() -> None:
+    """An id may be the beginning of another, or a part of a name."""
+    reach = Reach((_listener(["17", "170", "9"], ["+49"]),))
+    names = {"17": "Berlin 170", "170": "Paris"}
+    assert reach.shown(names) == "for connections Berlin 170, Paris, 9 and number +49"
+    assert Reach((Grant("listener"),)).shown(names) == ""

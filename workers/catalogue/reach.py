@@ -7,6 +7,7 @@ asks for them: nobody sees a recording because of what is missing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from config.scopes import Grant, Scope
@@ -34,9 +35,12 @@ class Reach:
         """Whether it reaches all recordings."""
         return any(grant.scope is None for grant in self.grants)
 
-    def __str__(self) -> str:
-        scopes = dict.fromkeys(str(grant.scope) for grant in self.grants)
-        return "" if self.is_whole else " or ".join(f"for {scope}" for scope in scopes)
+    def shown(self, names: Mapping[str, str]) -> str:
+        """Its scopes in words, with the names of those connections that have one; empty if it reaches all recordings."""
+        if self.is_whole:
+            return ""
+        scopes = dict.fromkeys(grant.scope.shown(names) for grant in self.grants if grant.scope is not None)
+        return " or ".join(f"for {scope}" for scope in scopes)
 
     def covers(self, row: Row) -> bool:
         """Whether it reaches a recording that is not erased."""
