@@ -10,9 +10,9 @@ from redis.exceptions import RedisError
 
 from archive import layout
 from text.times import parse_instant
-from workers.conditions import living_workers
 from workers.keys import WRITTEN
 from workers.queue.change_feed import STREAM_LENGTH
+from workers.running import living_workers
 from workers.runtime import Runtime
 
 _EVERY_SECONDS = 1.0

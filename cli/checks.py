@@ -43,8 +43,9 @@ from text.sizes import format_size
 from text.times import format_duration, format_moment, utc_now
 from workers.alerts.delivery import NotDelivered, deliver_once
 from workers.alerts.kinds import KINDS
-from workers.conditions import CONDITIONS, known_conditions
+from workers.conditions import CONDITIONS
 from workers.keys import DOCTOR
+from workers.looks import known_conditions
 from workers.queue.backlog import used_share
 from workers.queue.binding import bound_to
 from workers.queue.script import server_seconds

@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from process.version import own_version
 from service.unit_metrics import Collected, collect_unit
-from workers.conditions import CONDITIONS, Condition, known_conditions
+from workers.conditions import CONDITIONS, Condition
 from workers.keys import READINESS
+from workers.looks import known_conditions
 
 _READY_TTL_SECONDS = 60
 _MOST_CONDITIONS = 50

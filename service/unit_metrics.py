@@ -14,10 +14,11 @@ from config.settings import Settings
 from service.metrics import TABLE
 from text.times import end_of_day, parse_instant
 from workers.alerts.alerts import DELIVERIES
-from workers.conditions import CONDITIONS, Condition, known_conditions
+from workers.conditions import CONDITIONS, Condition
 from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import COUNTS, DAMAGED, DEAD_LETTERS, DELETIONS_DUE, LAST, LEASES, QUEUES, SEALED_DAYS, SEALS
+from workers.looks import known_conditions
 from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.history import ARCHIVED, FAILED
 from workers.queue.script import AsyncRedis, server_seconds

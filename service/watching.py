@@ -8,9 +8,10 @@ import time
 from redis.exceptions import RedisError
 
 from config.settings import Settings
-from workers.conditions import condition, living_workers
+from workers.conditions import condition
 from workers.keys import NO_WORKER
 from workers.queue.script import AsyncRedis, server_seconds, write_when_full
+from workers.running import living_workers
 
 _CHECK_SECONDS = 5.0
 _GRACE_SECONDS = 12.0  # workers may start after receivers; a dead worker's heartbeat expires after 15 s

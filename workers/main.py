@@ -29,7 +29,6 @@ from text.one_line import one_line
 from text.times import format_duration, utc_now
 from workers.catalogue.parquet import has_parquet
 from workers.clock import run_clock
-from workers.conditions import living_workers
 from workers.deletion.duties import is_sealed_first, publish_duties, publish_own_duties
 from workers.engine.clocks import MOST_APART_SECONDS, clocks_agree
 from workers.engine.connect import connect_worker
@@ -43,7 +42,7 @@ from workers.queue.binding import AnotherArchive
 from workers.queue.connect import connect_receiver
 from workers.queue.script import AsyncRedis, server_seconds, write_when_full
 from workers.recordings.requests import JOBS
-from workers.running import Running, keep_published, running_here
+from workers.running import Running, keep_published, living_workers, running_here
 from workers.runtime import CLOCK_JOBS, SEAL_JOBS, Runtime, open_runtime
 
 log = get_logger()

@@ -26,7 +26,7 @@ from process.tasks import end_tasks
 from process.version import own_version
 from text.counts import many
 from text.times import format_instant, utc_now
-from workers.keys import RUNNING, RUNNING_ALIVE
+from workers.keys import LIVE_DUTIES, RUNNING, RUNNING_ALIVE, WORKER
 from workers.queue.script import AsyncRedis, Script, server_seconds
 
 log = get_logger()
@@ -198,3 +198,12 @@ def differences(settings: Settings, running: Sequence[Running]) -> list[Differen
         if others:
             found.append(Difference(name, value, dict(others.most_common())))
     return found
+
+
+async def living_workers(redis: AsyncRedis) -> set[str]:
+    """The ids of the workers with a heartbeat; a dead worker disappears within 15 seconds."""
+    ids = [worker.decode() for worker in await redis.hkeys(LIVE_DUTIES)]
+    if not ids:
+        return set()
+    beats = await redis.mget([WORKER + worker for worker in ids])
+    return {worker for worker, beat in zip(ids, beats, strict=True) if beat is not None}

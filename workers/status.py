@@ -14,10 +14,11 @@ from archive.seals import Chain
 from archive.stores.store import StoreError
 from text.counts import many
 from text.times import end_of_day, format_instant, parse_instant
-from workers.conditions import Condition, condition, known_conditions
+from workers.conditions import Condition, condition
 from workers.deletion.duties import workers_duties
 from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import QUEUES
+from workers.looks import known_conditions
 from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.script import server_seconds
 from workers.running import Difference, Running, differences, read_running

@@ -22,8 +22,9 @@ from text.errors import UserError
 from text.times import format_instant, parse_instant, utc_now
 from workers import acknowledged
 from workers.alerts.alerts import Alert
-from workers.conditions import Condition, condition, known_conditions
+from workers.conditions import Condition, condition
 from workers.keys import ALERTS
+from workers.looks import known_conditions
 from workers.queue.history import DAY, HOUR, MONTH, quantile, read_history
 from workers.queue.script import server_seconds
 from workers.status import Status, read_status

@@ -12,11 +12,11 @@ import pytest
 from config.settings import load_settings
 from tests.seals.small import SmallArchive
 from text.times import utc_now
-from workers.conditions import known_conditions
 from workers.disposal.looked import note_looked, read_looked
 from workers.disposal.run import Disposer
 from workers.disposal.stop import approve
 from workers.keys import DISPOSAL_LOOKED, DISPOSAL_STOPPED, DISPOSED_TODAY
+from workers.looks import known_conditions
 from workers.runtime import Runtime
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from archive import layout
 from text.times import utc_now
-from workers.conditions import known_conditions
+from workers.looks import known_conditions
 from workers.retention.apply import as_applied, put_applied
 from workers.retention.file import read_rules_file
 from workers.retention.watch import watch_rules

@@ -1,6 +1,6 @@
 """Notice that the file of retention rules differs from the rules in force, or that these cannot be read: for every surface.
 
-A worker compares them every minute and notes the result in Redis, where the conditions (`workers/conditions.py`) read it.
+A worker compares them every minute and notes the result in Redis, where the conditions (`workers/looks.py`) read it.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from lab.worker import delete_what_is_due
 from sandbox.world import Recording
 from tests.workers.damage.steps import audio_of, flip, keep
 from tests.workers.steps import folder_of, kinds_of_alerts
-from workers.conditions import known_conditions
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.keys import DAMAGED
+from workers.looks import known_conditions
 from workers.recordings.requests import TranscriptionRequest
 from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
