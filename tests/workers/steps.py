@@ -22,6 +22,8 @@ from workers.queue.jobs import enqueue
 from workers.recordings.requests import RecordingRequest, recording_job
 from workers.runtime import Runtime
 
+HOLD = ("--why", "case 17", "--by", "ann")  # options of a decision
+
 
 @contextmanager
 def pages(settings: dict[str, str], folder: Path, redis_url: str) -> Iterator[tuple[httpx.Client, Any]]:
@@ -50,6 +52,11 @@ def folder_of(archive: Path, recording: Recording) -> Path:
     """The folder of a recording in an archive."""
     data = recording.data
     return archive / recording_folder(parse_instant(data["recording_started_at"]), data["id"])
+
+
+def key_of(archive: Path, recording: Recording) -> str:
+    """What the keys of a recording in an archive begin with."""
+    return f"{folder_of(archive, recording).relative_to(archive)}/"
 
 
 def committed(archive: Path, recording: Recording) -> dict[str, Any] | None:

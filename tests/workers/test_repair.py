@@ -17,7 +17,7 @@ from lab.servers import RunningSandbox
 from lab.worker import archive, delete_what_is_due, own_runtime, runtime_of
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.workers.steps import folder_of, request_of
+from tests.workers.steps import folder_of, key_of, request_of
 from text.times import utc_now
 from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
 from workers.reconcile.comparison import Tally
@@ -45,10 +45,6 @@ async def recording(sandbox: RunningSandbox, runtime: Runtime) -> Recording:
 
 def audio_of(archive_folder: Path, recording: Recording) -> Path:
     return folder_of(archive_folder, recording) / "audio.wav"
-
-
-def key_of(archive_folder: Path, recording: Recording) -> str:
-    return str(folder_of(archive_folder, recording).relative_to(archive_folder)) + "/"
 
 
 def alerts(redis: Any) -> list[tuple[str, str]]:
