@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class Cluster:
     refused: Pod  # the first worker, started before there was an archive
 
 
-def template(overlay: str, name: str) -> dict[str, object]:
+def template(overlay: str, name: str) -> dict[str, Any]:
     return dict(pods(overlay))[name]
 
 
@@ -100,6 +101,10 @@ def archived(cluster: Cluster) -> int:
     return len(list(cluster.bucket.rglob("recording.json")))
 
 
+def _has(cluster: Cluster, count: int) -> bool:
+    return archived(cluster) >= count
+
+
 def test_each_pod_is_ready_and_alive_by_its_own_probes(cluster: Cluster) -> None:
     for pod in (cluster.valkey, *cluster.receivers, *cluster.workers):
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -136,13 +141,13 @@ def test_a_call_is_archived_through_either_receiver(cluster: Cluster) -> None:
         order = json.dumps({"count": 2, "webhook_url": f"http://{receiver.address}:8080/webhooks/telnyx"})
         status, text = cluster.node.curl(f"{cluster.control}/calls", "--data", order, seconds=30)
         assert status == 200, text
-        wait_for(lambda before=before: archived(cluster) >= before + 2, 60, "two archived calls")  # type: ignore[misc]
+        wait_for(partial(_has, cluster, before + 2), 60, "two archived calls")
     status, text = cluster.receivers[0].exec(["callvault", "status", "--json"])
     assert json.loads(text), text
 
 
 def test_the_metrics_are_where_the_annotations_say(cluster: Cluster) -> None:
-    told = template("small", "callvault-receiver")["metadata"]["annotations"]  # type: ignore[index]
+    told = template("small", "callvault-receiver")["metadata"]["annotations"]
     port, path = told["prometheus.io/port"], told["prometheus.io/path"]
     status, text = cluster.node.curl(f"http://{cluster.receivers[0].address}:{port}{path}")
     assert status == 200 and "callvault_redis_up 1.0" in text
