@@ -43,9 +43,8 @@ _AT_START = ["pydantic.type_adapter", "typer._adapters", "typer._click.decorator
 _AT_START += ["uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvloop"]
 _ROOT = Path(__file__).parent.parent
 _NUMBER = struct.Struct("i")
-SHARED = (
-    "LAB_FORKS"  # in the environment of test processes: the socket of the process that has imported for all of them
-)
+# In the environment of test processes: the socket of the process that has imported for all of them.
+SHARED = "LAB_FORKS"
 
 
 def die_with_parent() -> None:

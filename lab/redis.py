@@ -23,7 +23,7 @@ from workers.queue.embedded import server_binary
 LEAST_USER, LEAST_PASSWORD = "callvault", "p%40ss"  # as an address writes them; the password is "p@ss"
 MASTER = "callvault"
 _MEMORY = Path("/dev/shm")
-_ROOM_BYTES = 4 << 30  # a container has 64 MB there, unless it is told otherwise
+_ROOM_BYTES = 4 << 30  # by default a container has 64 MB there
 
 
 @contextmanager

@@ -21,7 +21,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
         if not task.done():
             left.add(task)
         elif not task.cancelled():
-            task.exception()
+            task.exception()  # else asyncio logs an error that nobody asked for
     for _ in range(_TRIES):
         if not left:
             return

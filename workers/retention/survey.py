@@ -73,10 +73,8 @@ def survey(
 
     def look(hit: Hit) -> Surveyed:
         facts, is_read = _facts(archive, hit.row, distinct)
-        has_terms = (
-            hit.row.key is None or layout.Outside.of(hit.row.key) is None
-        )  # in custom storage, nothing is deleted
-        known = [facts] if facts is not None and has_terms else []
+        is_elsewhere = hit.row.key is not None and layout.Outside.of(hit.row.key) is not None
+        known = [] if facts is None or is_elsewhere else [facts]  # in custom storage, nothing is deleted
         terms = tuple(terms_of_facts(known, applied) if known else () for applied in several)
         there = {"audio": hit.state != "disposed", "transcripts": hit.opening is not None}
         found = Surveyed(hit, facts, terms, tuple(part for part in PARTS if there[part]), is_read)
