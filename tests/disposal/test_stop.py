@@ -14,7 +14,7 @@ from tests.seals.small import SmallArchive
 from text.times import utc_now
 from workers.disposal.looked import note_looked, read_looked
 from workers.disposal.run import Disposer
-from workers.disposal.stop import approve
+from workers.disposal.stop import approve, read_stop
 from workers.keys import DISPOSAL_LOOKED, DISPOSAL_STOPPED, DISPOSED_TODAY
 from workers.looks import known_conditions
 from workers.runtime import Runtime
@@ -89,6 +89,14 @@ async def test_disposal_that_waits_for_an_hour_is_a_condition_and_what_people_wa
     assert (meant.is_meant, "outside the hours" in str(meant.stopped)) == (True, True)
     await note_looked(async_redis, None)
     assert await known() == []
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"at": "\xff"}', b"[1]"])
+async def test_a_note_in_redis_that_cannot_be_read_counts_as_none(async_redis: Any, data: bytes) -> None:
+    for key in (DISPOSAL_STOPPED, DISPOSAL_LOOKED):
+        await async_redis.set(key, data)
+    assert await read_stop(async_redis) is None
+    assert await read_looked(async_redis) is None
 
 
 async def test_a_stop_that_nobody_approves_is_counted_anew_after_a_day(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from workers.keys import DISPOSAL_LOOKED
-from workers.queue.script import AsyncRedis, server_seconds, write_when_full
+from workers.queue.script import AsyncRedis, read_json, server_seconds, write_when_full
 
 _KEPT_SECONDS = 30 * 86_400  # whoever stops disposal on purpose hears of it for so long
 
@@ -30,11 +30,7 @@ async def read_looked(redis: AsyncRedis) -> Looked | None:
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    data = await redis.get(DISPOSAL_LOOKED)
-    try:
-        return None if data is None else msgspec.json.decode(data, type=Looked)
-    except msgspec.MsgspecError:
-        return None
+    return await read_json(redis, DISPOSAL_LOOKED, Looked)
 
 
 async def note_looked(redis: AsyncRedis, waits: str | None) -> None:

@@ -21,7 +21,7 @@ from archive.decisions import decisions_about, is_approved, new_id, put_decision
 from text.counts import many
 from text.times import format_instant, utc_now
 from workers.keys import DISPOSAL_STOPPED, DISPOSED_TODAY
-from workers.queue.script import AsyncRedis, write_when_full
+from workers.queue.script import AsyncRedis, read_json, write_when_full
 from workers.runtime import Runtime
 
 LEAST_RECORDINGS = 10  # so many may always go in a day: a share of a small archive is less than one recording
@@ -67,11 +67,7 @@ async def read_stop(redis: AsyncRedis) -> Stop | None:
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    data = await redis.get(DISPOSAL_STOPPED)
-    try:
-        return None if data is None else msgspec.json.decode(data, type=Stop)
-    except msgspec.MsgspecError:
-        return None
+    return await read_json(redis, DISPOSAL_STOPPED, Stop)
 
 
 def most_in_a_day(percent: float, recordings: int) -> int:

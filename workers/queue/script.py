@@ -14,13 +14,16 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 from redis.exceptions import NoScriptError
 
 # redis-py 5 annotates every command of its asyncio client as "awaitable or value", which no checker can await; one
 # honest Any here beats a cast at each call.
 AsyncRedis: TypeAlias = Any
+
+T = TypeVar("T")
 
 _Constant: TypeAlias = str | int | Sequence[str]
 
@@ -125,6 +128,19 @@ async def write_when_full(redis: AsyncRedis, *commands: Sequence[bytes | str | f
     words = [word for command in commands for word in (len(command), *command)]
     answers: list[Any] = await _RUN_COMMANDS(redis, (), words)
     return answers
+
+
+async def read_json(redis: AsyncRedis, key: str, kind: type[T]) -> T | None:
+    """What a key holds as JSON; None without it, and if it cannot be read, such as that of another version.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    data = await redis.get(key)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 async def server_seconds(redis: AsyncRedis) -> float:

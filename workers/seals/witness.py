@@ -15,7 +15,7 @@ from workers.alerts.alerts import Alerts
 from workers.alerts.delivery import NotDelivered, deliver
 from workers.alerts.head import line_of, read_head
 from workers.keys import WITNESSED, WITNESSED_HEAD
-from workers.queue.script import server_seconds, write_when_full
+from workers.queue.script import read_json, server_seconds, write_when_full
 
 _EVERY_SECONDS = 24 * 3600
 _AGAIN_SECONDS = 3600
@@ -73,8 +73,4 @@ async def last_witnessed(redis: Any) -> Witnessed | None:
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    data = await redis.get(WITNESSED_HEAD)
-    try:
-        return None if data is None else msgspec.json.decode(data, type=Witnessed)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+    return await read_json(redis, WITNESSED_HEAD, Witnessed)
