@@ -131,7 +131,7 @@ async def write_when_full(redis: AsyncRedis, *commands: Sequence[bytes | str | f
 
 
 async def read_json(redis: AsyncRedis, key: str, kind: type[T]) -> T | None:
-    """What a key holds as JSON; None without it, and if it cannot be read, such as that of another version.
+    """What a key holds as JSON; None if it holds nothing, or something that cannot be read, as another version may write.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
