@@ -5,7 +5,8 @@ own process id, session, environment, folder and streams, takes signals, and end
 an interpreter reads as it starts (`LD_PRELOAD`, `PYTHONPATH`) have no effect here: they need a real start.
 
 The importing takes more than a second too, so the test processes of one run share it: one process imports, and forks
-for each of them the process that forks for it.
+for each of them the process that forks for it. It forks such a process also for each `callvault up` and `callvault demo`
+among them, whose worker, receiver and sandbox are forked by that one.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import IO, NoReturn
+from types import SimpleNamespace
+from typing import IO, Any, NoReturn
 
 import msgspec
 
@@ -43,6 +45,7 @@ _AT_START = ["pydantic.type_adapter", "typer._adapters", "typer._click.decorator
 _AT_START += ["uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvloop"]
 _ROOT = Path(__file__).parent.parent
 _NUMBER = struct.Struct("i")
+_OF_THE_INTERPRETER = ("LD_", "PYTHON")  # an interpreter reads these as it starts, which a forked process does not
 # In the environment of test processes: the socket of the process that has imported for all of them.
 SHARED = "LAB_FORKS"
 
@@ -61,10 +64,11 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Forked:
-    """A forked process, with the part of the interface of `subprocess.Popen` that the launcher uses."""
+    """A forked process, with the part of the interface of `subprocess.Popen` that the launcher and the supervisor use."""
 
     def __init__(self, report: socket.socket) -> None:
         self._report = report
+        self.stdout: IO[bytes] | None = None
         self.returncode: int | None = None
         self.pid = self._number()
 
@@ -102,19 +106,31 @@ class Forked:
         """Kill it."""
         self.send_signal(signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
 
 class Forks:
     """Starts processes through one that forks them, which starts with the first and ends with this process.
 
     Args:
         environment: of the process that forks, unless this process shares that with others.
+        shared: the socket of the process that has imported for this one and others; None: none has.
     """
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], shared: str | None) -> None:
         self._environment = environment
-        self._shared = os.environ.get(SHARED)
+        self._shared = shared
         self._requests: socket.socket | None = None
         self._beginning = threading.Lock()
+
+    def can_start(self, environment: Mapping[str, str]) -> bool:
+        """Whether a process with this environment can be forked: it starts with no other variable that an interpreter reads."""
+        return not any(
+            name.startswith(_OF_THE_INTERPRETER) and self._environment.get(name) != value
+            for name, value in environment.items()
+        )
 
     def start(
         self,
@@ -233,9 +249,33 @@ def _fork_for_each_launcher() -> None:
         launcher.close()
     die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _fork_parts(Forks({**os.environ}, listener.getsockname()))
     listener.detach()
     os.dup2(launcher.fileno(), 0)
     launcher.close()
+
+
+def _fork_parts(forks: Forks) -> None:
+    """Have the supervisor of `up` and `demo` fork its parts, where it would start each with an interpreter of its own."""
+    supervisor = vars(import_module("cli.supervisor"))
+    program = [*supervisor["CALLVAULT"]]
+
+    def start(command: list[str], **its: Any) -> Forked | subprocess.Popen[bytes]:
+        if command[: len(program)] != program or not forks.can_start(its["env"]):
+            return subprocess.Popen(command, **its)
+        with ExitStack() as opened:
+            nothing = opened.enter_context(Path(os.devnull).open("r+b", buffering=0))
+            theirs: IO[bytes] = nothing
+            ours: IO[bytes] | None = None
+            if its["stdout"] == subprocess.PIPE:
+                ours, theirs = (os.fdopen(end, mode, 0) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+                opened.enter_context(theirs)
+            streams = (nothing, theirs, its["stderr"] or sys.stderr.buffer)
+            part = forks.start([command[len(program) :]], its["env"], str(Path.cwd()), *streams)
+        part.stdout = ours
+        return part
+
+    supervisor["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": start})
 
 
 def _serve() -> list[list[str]]:

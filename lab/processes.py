@@ -36,8 +36,7 @@ CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
 CLEAN |= {"TMPDIR": _OWN.name}
 ROOT = Path(__file__).parent.parent
 LIMIT_SECONDS = 3600.0
-_OF_THE_INTERPRETER = ("LD_", "PYTHON")  # an interpreter reads these as it starts, which a forked one does not
-_FORKS = Forks(CLEAN)
+_FORKS = Forks(CLEAN, os.environ.get(SHARED))
 
 
 class Missing(Exception):
@@ -127,7 +126,7 @@ def _start(
     stdin, stdout, stderr = streams
     wanted = {**CLEAN, **environment}
     if command[0] == "callvault":
-        if not any(k.startswith(_OF_THE_INTERPRETER) and CLEAN.get(k) != v for k, v in wanted.items()):
+        if _FORKS.can_start(wanted):
             return _FORKS.start([[*command[1:]]], wanted, str(cwd), stdin, stdout, stderr)
         command = [*CALLVAULT, *command[1:]]
     return subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab.forks import SHARED, share_forks
-from lab.processes import CLEAN, ROOT, Process, run_callvault, run_each, wait_for
+from lab.processes import CLEAN, ROOT, Process, free_port, listens, run_callvault, run_each, serves_http, wait_for
 
 _LAUNCHER = """
 import json, os, signal
@@ -56,6 +57,18 @@ def test_a_killed_launcher_leaves_no_process_behind(is_shared: bool) -> None:
         assert done.returncode == -signal.SIGKILL, done.stderr
         started = json.loads(done.stdout)
         wait_for(lambda: not any(_runs(pid) for pid in started), 20, "the end of what it started")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_forked_parts_of_up_answer_and_end_with_it(how: int, tmp_path: Path) -> None:
+    port = free_port()
+    with Process(["callvault", "up", "--sandbox", "--port", str(port)], {"CALLVAULT_DATA": str(tmp_path)}) as up:
+        up.wait_for_output("receiver  http://")
+        (sandbox,) = {int(found) for found in re.findall(r"http://127\.0\.0\.1:(\d+)", up.output)} - {port}
+        assert serves_http(port, "/readyz")
+        assert listens(sandbox)
+        up.stop(how)
+    wait_for(lambda: not listens(port) and not listens(sandbox), 20, "the end of the parts")
 
 
 def _runs(pid: int) -> bool:

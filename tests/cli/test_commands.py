@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
+from lab.processes import CALLVAULT, Process, callvault, free_port, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 
@@ -60,7 +60,8 @@ def test_a_folder_without_audio_is_refused(command: str, name: str | None, tmp_p
 def test_up_runs_everything_mends_what_dies_and_ends_with_0(tmp_path: Path) -> None:
     port = free_port()
     environment = {"CALLVAULT_DATA": str(tmp_path), "CALLVAULT_LOG_LEVEL": "info"}
-    with callvault(["up", "--sandbox", "--port", str(port)], environment, "receiver  http://") as up:
+    with Process([*CALLVAULT, "up", "--sandbox", "--port", str(port)], environment) as up:
+        up.wait_for_output("receiver  http://")
         url = f"http://127.0.0.1:{port}"
         assert httpx.get(url + "/readyz", trust_env=False).status_code == 200
 
@@ -109,7 +110,8 @@ def child_of(parent: int, what: str) -> int | None:
 
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     environment = {"CALLVAULT_DATA": str(tmp_path)}
-    with callvault(["up", "--sandbox", "--port", str(free_port())], environment, "receiver  http://") as up:
+    with Process([*CALLVAULT, "up", "--sandbox", "--port", str(free_port())], environment) as up:
+        up.wait_for_output("receiver  http://")
         children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
         assert len(children) == 4
         up.stop(signal.SIGKILL)

@@ -340,7 +340,7 @@ def test_an_export_that_has_ended_begins_no_more_files(tmp_path: Path) -> None:
 
 def test_a_demo_that_is_interrupted_stops_what_it_started_and_names_its_folder(tmp_path: Path) -> None:
     words = ["demo", "--recordings", "2000", "--data", str(tmp_path / "demo")]
-    with Process(["callvault", *words]) as running:
+    with Process([*CALLVAULT, *words]) as running:
         wait_for(
             lambda: any(tmp_path.glob("demo/archive/recordings/*/*/*/*/recording.json")), 90, "the first recording"
         )
