@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from bench import machine
 from bench.pairs import Result, alternate, log, once
+from bench.sender import post
 from lab.deployment import Deployment, deployment
 from lab.far import far
 from lab.origin import lay_out, nginx
@@ -273,6 +273,7 @@ def _beside_a_worker(place: _Place) -> Result:
     def measure(is_busy: bool) -> float:
         place.clear("file")
         with place.deployment.workers(), place.deployment.receivers() as (port,):
+            _started(port)
             if is_busy:
                 place.deployment.enqueue(place.ids)
             found = asyncio.run(p99(port))
@@ -289,6 +290,11 @@ def _beside_a_worker(place: _Place) -> Result:
         goal="<= 2",
         note="receiver, worker, Valkey, nginx, disk and the sender share two cores; 575 events a run",
     )
+
+
+def _started(port: int) -> None:
+    """Wait until a receiver has imported the pages, which it does last."""
+    wait_for(lambda: serves_http(port, "/ops"), 30, "the pages of the receiver")
 
 
 def _memory(place: _Place) -> list[Result]:
@@ -310,24 +316,19 @@ def _whole_job(place: _Place, what: str, goal: str) -> Result:
     count, connections = 100, 8
     place.stock(count, _MB)
 
-    def post(port: int) -> None:
-        events: list[Any] = list(signed(place.deployment.signer, place.ids, count))
-        limits = httpx.Limits(max_connections=connections)
-
-        async def all_of_them() -> None:
-            async with httpx.AsyncClient(limits=limits, timeout=120, trust_env=False) as client:
-                url = f"http://127.0.0.1:{port}/webhooks/telnyx"
-                answers = await asyncio.gather(*(client.post(url, content=b, headers=h) for h, b in events))
-                assert all(answer.status_code == 200 for answer in answers)
-
-        asyncio.run(all_of_them())
+    def send(port: int) -> float:
+        """Send the events, and wait for their answers; returns when the first was sent."""
+        events = list(signed(place.deployment.signer, place.ids, count))
+        started = time.perf_counter()
+        post(port, events, connections)
+        return started
 
     def ours() -> float:
         place.clear("s3")
         with place.deployment.workers(), place.deployment.receivers() as (port,):
-            started = time.perf_counter()
-            post(port)
-            wait_for(lambda: place.deployment.archived() >= count, _LIMIT_SECONDS, "archiving", every_seconds=0.005)
+            _started(port)
+            started = send(port)
+            wait_for(lambda: place.deployment.archived() >= count, _LIMIT_SECONDS, "archiving", every_seconds=0.02)
             return count / (time.perf_counter() - started)
 
     def flask() -> float:
@@ -339,8 +340,7 @@ def _whole_job(place: _Place, what: str, goal: str) -> Result:
             lambda: serves_http(port),
             environment=environment,
         ):
-            started = time.perf_counter()
-            post(port)
+            started = send(port)
             return count / (time.perf_counter() - started)
 
     against = "Flask, SDK, requests, boto3, one thread"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.processes import free_port, program, running, serves_http
+from lab.webhooks import ENDED, STARTED
 from sandbox.audio import Audio, make_wav
 
 _BYTES_PER_SECOND = 32_000  # 8 kHz, 16 bit, two channels
@@ -92,9 +93,9 @@ def _recording(recording_id: str, audio: Audio, url: str) -> dict[str, Any]:
         "call_leg_id": recording_id,
         "call_session_id": recording_id,
         "channels": "dual",
-        "created_at": "2026-11-20T10:00:00.000000Z",
-        "recording_started_at": "2026-11-20T10:00:00.000000Z",
-        "recording_ended_at": "2026-11-20T10:00:33.000000Z",
+        "created_at": STARTED,
+        "recording_started_at": STARTED,
+        "recording_ended_at": ENDED,
         "duration_millis": audio.duration_ms,
         "from": "+13125550100",
         "to": "+14155550100",

@@ -13,6 +13,9 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
+# When the calls of benchmarks began and ended: an event and Telnyx' own answer say the same.
+STARTED, ENDED = "2026-11-20T10:00:00.000000Z", "2026-11-20T10:00:33.000000Z"
+
 _numbers = itertools.count()
 
 
@@ -63,8 +66,8 @@ def signed(
             "channels": "dual",
             "format": "wav",
             "recording_id": recording_id,
-            "recording_started_at": "2026-11-25T10:00:00.000000Z",
-            "recording_ended_at": "2026-11-25T10:00:33.000000Z",
+            "recording_started_at": STARTED,
+            "recording_ended_at": ENDED,
             "recording_urls": {"wav": "https://s3.amazonaws.com/telephony-recorder-prod/" + "y" * 380},
             "public_recording_urls": {},
         }
