@@ -211,6 +211,13 @@ class Pod:
                 found[one["name"]] = self._given[reference["name"]][reference["key"]]
         return found
 
+    def _files(self, volume: str) -> Mapping[str, str]:
+        """What lies in a volume at the start: the files of its ConfigMap; nothing in one that is optional and does not exist."""
+        (one,) = [one for one in self._spec.get("volumes", ()) if one["name"] == volume] or [{}]
+        if (source := one.get("configMap")) is None:
+            return {}
+        return self._given.get(source["name"], {}) if source.get("optional") else self._given[source["name"]]
+
     def _as_user(self) -> list[str]:
         """How a process becomes the container's user, with its rights and no others."""
         pod, own = self._spec["securityContext"], self.container["securityContext"]
@@ -233,7 +240,14 @@ class Pod:
         lines = ["mount --make-rprivate /", f"mount -t tmpfs -o mode=755 root {root}"]
         tops = [Path("/", name) for name in ("bin", "sbin", "lib", "lib64")]
         lines += [f"ln -s {top.readlink()} {root}{top}" for top in tops if top.is_symlink()]
-        parts = {"/usr", "/etc", "/dev", sys.prefix, sys.base_prefix, str(ROOT), str(_valkey())}
+        lines += [
+            f"mkdir {root}/.etc {root}/etc",
+            f"mount --bind /etc {root}/.etc",
+            f"mount -o remount,bind,ro {root}/.etc",
+        ]
+        lines.append(f'for part in /etc/*; do ln -s "/.etc/${{part#/etc/}}" {root}/etc/; done')
+        lines += [f"rm {root}/etc/hosts", f"touch {root}/etc/hosts"]  # volumes may lie in it
+        parts = {"/usr", "/dev", sys.prefix, sys.base_prefix, str(ROOT), str(_valkey())}
         parts |= {place for place in sys.path if Path(place).is_dir()}
         for part in sorted(parts):  # a folder before what lies in it
             lines += [f"mkdir -p {root}{part} 2>/dev/null || true", f"mount --bind {part} {root}{part}"]
@@ -242,9 +256,13 @@ class Pod:
         for mount in self.container.get("volumeMounts", ()):
             volume = self._folder / f"volume-{mount['name']}"
             volume.mkdir()
+            for name, text in self._files(mount["name"]).items():
+                (volume / name).write_text(text)
             os.chown(volume, 0, self._spec["securityContext"]["fsGroup"])
             volume.chmod(0o2777)
             lines += [f"mkdir -p {root}{mount['mountPath']}", f"mount --bind {volume} {root}{mount['mountPath']}"]
+            if mount.get("readOnly"):
+                lines.append(f"mount -o remount,bind,ro {root}{mount['mountPath']}")
         if self.container["securityContext"]["readOnlyRootFilesystem"]:
             lines.append(f"mount -o remount,ro {root}")
         words = [*self._image.before, *self.container["args"], *self._image.after]

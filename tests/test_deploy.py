@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: ten times as fast
 COMPOSE = yaml.load((ROOT / "compose.yaml").read_text(), LOADER)
 ALERTS = yaml.load((ROOT / "deploy/prometheus/alerts.yml").read_text(), LOADER)["groups"][0]["rules"]
-SDKS = re.compile(r"AWS_\w+|AZURE_\w+|GOOGLE_\w+")
+SDKS = re.compile(r"(AWS|AZURE|GOOGLE|OTEL)_\w+")
 SERIES = {*TABLE} | {f"{row.name}_{end}" for row in TABLE.values() for end in ("bucket", "sum", "count")}
 
 
@@ -42,20 +42,42 @@ def test_the_settings_of_the_compose_file_are_settings() -> None:
     assert [name for name in given - known if not SDKS.fullmatch(name)] == []
 
 
-def test_the_compose_file_passes_what_a_sign_in_needs_and_works_without() -> None:
-    for name in ("receiver", "worker"):
-        given = {key: _default(value) for key, value in ours()[name]["environment"].items()}
-        about = {key for key in given if re.match(r"CALLVAULT_(OIDC|PROXY|ACCESS|ASK|UNUSUAL|OPS)_", key)}
-        wanted = {name_of(field) for field in Settings.model_fields.values()} - {"CALLVAULT_OIDC_CLIENT_SECRET"}
-        wanted = {key for key in wanted if re.match(r"CALLVAULT_(OIDC|PROXY|ACCESS|ASK|UNUSUAL|OPS)_", key)}
-        assert about == wanted | {"CALLVAULT_OIDC_CLIENT_SECRET_FILE"}
-        assert {given[key] for key in about} == {""}, "an empty variable counts as not set"
-        assert "access:/etc/callvault:ro" in map(_default, ours()[name]["volumes"])
+def test_every_setting_and_secret_file_reaches_the_containers_without_an_override_file() -> None:
+    names, secrets = {name_of(field) for field in Settings.model_fields.values()}, {*names_of_secrets()}
+    of_disposal = {name for name in names if "_DISPOSE_" in name}
+    fixed = {"REDIS_URL", "CALLVAULT_DATA"}  # by the file, and by the image
+    wanted = names - of_disposal - fixed | {name + SUFFIX for name in secrets - of_disposal - fixed}
+    for service in ("receiver", "worker"):
+        assert wanted - ours()[service]["environment"].keys() == set()
+    own = ours()["disposal"]["environment"]
+    assert of_disposal | {"CALLVAULT_DISPOSE_CREDENTIALS_FILE"} <= own.keys()
+    assert not names - secrets - fixed - _OF_PEOPLE - {"TELNYX_PUBLIC_KEY"} - own.keys(), "it writes as workers write"
+    defaults = {"CALLVAULT_ARCHIVE_URL": "file:///var/lib/callvault/archive", "CALLVAULT_DELETE_ORIGINALS": "never"}
+    for one in ours().values():
+        for name, value in one["environment"].items():
+            if name not in {"REDIS_URL", "FORWARDED_ALLOW_IPS"}:
+                assert value == f"${{{name}:-{defaults.get(name, '')}}}", "empty, it counts as not set"
+
+
+def test_the_files_that_settings_name_lie_in_one_folder_and_what_may_delete_in_another() -> None:
+    for name in ("receiver", "worker", "disposal"):
+        assert "config:/etc/callvault:ro" in map(_default, ours()[name]["volumes"])
+    readers = [name for name, one in ours().items() if "callvault-dispose" in str(one["volumes"])]
+    assert readers == ["disposal"]
+
+
+_OF_PEOPLE = {
+    name_of(field)
+    for field in Settings.model_fields.values()
+    if re.match(r"CALLVAULT_(OIDC|PROXY|ACCESS|ASK|UNUSUAL|OPS|API)_", name_of(field))
+}
 
 
 def _default(text: str) -> str:
     """What Compose makes of a text while no variable is set."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    while (inner := re.sub(r"\$\{\w+:-([^${}]*)\}", r"\1", text)) != text:
+        text = inner
+    return text
 
 
 def test_the_compose_file_keeps_what_it_must() -> None:
@@ -81,14 +103,22 @@ def test_only_the_service_that_disposes_gets_the_credentials_that_may_delete() -
     assert [name for name, one in environments.items() if "CALLVAULT_DISPOSE_CREDENTIALS" in one] == ["disposal"]
     own, worker = environments["disposal"], environments["worker"]
     assert {key for key in own if key in worker and own[key] != worker[key]} == set()
-    not_its_own = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_CONNECTION_STRING"}
-    assert not own.keys() & {*names_of_secrets(), *not_its_own} - {
+    not_its_own = {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+    }
+    assert not {name.removesuffix(SUFFIX) for name in own} & {*names_of_secrets(), *not_its_own} - {
         "REDIS_URL",
         "CALLVAULT_ALERT_URLS",
+        "CALLVAULT_SEAL_KEY",  # it signs what it records
         "CALLVAULT_DISPOSE_CREDENTIALS",
     }, "no key of Telnyx, and not what workers write with"
     wanted = {name_of(field) for field in Settings.model_fields.values()}
-    assert {key for key in own if "_DISPOSE_" in key} == {key for key in wanted if "_DISPOSE_" in key}
+    assert {key for key in own if "_DISPOSE_" in key and not key.endswith(SUFFIX)} == {
+        key for key in wanted if "_DISPOSE_" in key
+    }
 
 
 def test_the_image_has_every_package_and_states_its_facts() -> None:

@@ -6,11 +6,13 @@ import functools
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from config.settings import Settings, name_of
 from tests.test_deploy import LOADER
 from tests.test_kubernetes import KUBERNETES, ROOT, SCALED_OBJECT, objects, with_disposal
 
@@ -101,16 +103,16 @@ def test_each_is_valid_by_its_schema(overlay: str) -> None:
         kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
 
-def test_a_change_of_the_settings_restarts_the_pods() -> None:
-    def checksums(settings: dict[str, str]) -> set[str]:
-        found = rendered({"settings": settings})
-        return {
-            one["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
-            for one in found
-            if one["kind"] == "Deployment"
-        }
+def checksums(values: dict[str, Any]) -> set[str]:
+    return {
+        one["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+        for one in rendered(values)
+        if one["kind"] == "Deployment"
+    }
 
-    before, after = checksums({}), checksums({"CALLVAULT_DELETE_ORIGINALS": "verified"})
+
+def test_a_change_of_the_settings_restarts_the_pods() -> None:
+    before, after = (checksums({"settings": settings}) for settings in ({}, {"CALLVAULT_DELETE_ORIGINALS": "verified"}))
     assert len(before) == len(after) == 1 and before != after
 
 
@@ -149,23 +151,28 @@ def test_disposal_takes_its_own_secret_or_the_role_of_its_own_account() -> None:
     assert not [key for key in ((one["kind"], one["metadata"]["name"]) for one in rendered({})) if "disposal" in key[1]]
 
 
-def test_people_may_sign_in_by_the_access_file_of_the_chart() -> None:
-    text = '[groups]\n"voice team" = ["operator", "listener"]\n'
-    with_disposal = {"accessFile": text, "disposal": {"enabled": True}}
-    found = {(one["kind"], one["metadata"]["name"]): one for one in rendered(with_disposal)}
-    (checksum_without_it,) = {
-        one["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
-        for one in rendered({})
-        if one["kind"] == "Deployment"
+def test_each_file_that_a_setting_names_is_a_value_of_the_chart() -> None:
+    names = {name_of(field) for field in Settings.model_fields.values() if field.annotation == Path | None}
+    texts = {
+        "accessFile": '[groups]\n"voice team" = ["operator", "listener"]\n',
+        "retentionFile": '[[rule]]\nname = "all"\n',
+        "connectionsFile": "a",
+        "pricesFile": "b",
+        "timestampCa": "c",
     }
-    folder, name = found["ConfigMap", "callvault"]["data"]["CALLVAULT_ACCESS_FILE"].rsplit("/", 1)
-    assert found["ConfigMap", "callvault-access"]["data"] == {name: text}
+    found = {(one["kind"], one["metadata"]["name"]): one for one in rendered({**texts, "disposal": {"enabled": True}})}
+    settings, files = found["ConfigMap", "callvault"]["data"], found["ConfigMap", "callvault-files"]["data"]
+    given = {name: value.rsplit("/", 1) for name, value in settings.items() if value.startswith("/etc/")}
+    assert given.keys() == names and {files[name] for _, name in given.values()} == {*texts.values()}
+    assert files["retention.toml"] == texts["retentionFile"] and len(files) == len(texts)
     for part in ("receiver", "worker", "disposal"):
-        pod = found["Deployment", f"callvault-{part}"]["spec"]["template"]["spec"]
-        annotations = found["Deployment", f"callvault-{part}"]["spec"]["template"]["metadata"]["annotations"]
-        assert annotations["checksum/settings"] != checksum_without_it
-        (volume,) = (one["name"] for one in pod["volumes"] if one.get("configMap") == {"name": "callvault-access"})
-        assert {"name": volume, "mountPath": folder, "readOnly": True} in pod["containers"][0]["volumeMounts"]
+        template = found["Deployment", f"callvault-{part}"]["spec"]["template"]
+        pod, annotations = template["spec"], template["metadata"]["annotations"]
+        (volume,) = (one["name"] for one in pod["volumes"] if one.get("configMap", {}).get("name") == "callvault-files")
+        for folder in {folder for folder, _ in given.values()}:
+            assert {"name": volume, "mountPath": folder, "readOnly": True} in pod["containers"][0]["volumeMounts"]
+        assert annotations["checksum/settings"] not in checksums({}), "a change restarts the pods"
+    assert ("ConfigMap", "callvault-files") not in {(one["kind"], one["metadata"]["name"]) for one in rendered({})}
 
 
 def test_helm_finds_no_fault_in_the_chart() -> None:

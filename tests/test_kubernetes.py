@@ -44,13 +44,22 @@ def objects(overlay: str) -> list[dict[str, Any]]:
 @functools.cache
 def with_disposal() -> list[dict[str, Any]]:
     """The objects of an overlay of one's own that disposes: the small one, with the component."""
+    return own_overlay({})
+
+
+def own_overlay(files: dict[str, str]) -> list[dict[str, Any]]:
+    """The same with files that settings name, as docs/deployment.md shows."""
     small, component = OVERLAYS / "small", OVERLAYS.parent / "components" / "disposal"
     with tempfile.TemporaryDirectory() as name:
-        own = {"namespace": "callvault", "resources": [str(small)], "components": [str(component)]}
+        own: dict[str, Any] = {"namespace": "callvault", "resources": [str(small)], "components": [str(component)]}
         own = {
             key: [os.path.relpath(one, os.path.realpath(name)) for one in value] if isinstance(value, list) else value
             for key, value in own.items()
         }
+        if files:
+            own["configMapGenerator"] = [{"name": "callvault-files", "files": [*files]}]
+        for file, text in files.items():
+            (Path(name) / file).write_text(text)
         (Path(name) / "kustomization.yaml").write_text(yaml.safe_dump(own))
         return _built(Path(name))
 
@@ -184,6 +193,18 @@ def test_only_the_pod_that_disposes_reads_the_credentials_that_may_delete() -> N
     (may_reach,) = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchExpressions"]
     assert template["metadata"]["labels"]["app.kubernetes.io/component"] in may_reach["values"]
     assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "callvault", "the policy for what goes out"
+
+
+def test_files_of_an_own_overlay_reach_every_pod_that_opens_the_archive() -> None:
+    built = own_overlay({"retention.toml": "zone = 'UTC'"})
+    (made,) = [one for one in built if one["kind"] == "ConfigMap" and "retention.toml" in one["data"]]
+    pods = {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in built if one["kind"] == "Deployment"}
+    assert pods.keys() == {"callvault-receiver", "callvault-worker", "callvault-disposal"}
+    for spec in pods.values():
+        (volume,) = [one for one in spec["volumes"] if "configMap" in one]
+        assert volume["configMap"] == {"name": made["metadata"]["name"], "optional": True}
+        mount = {"name": volume["name"], "mountPath": "/etc/callvault", "readOnly": True}
+        assert mount in spec["containers"][0]["volumeMounts"]
 
 
 def test_a_full_valkey_refuses_new_work_before_the_kernel_kills_it() -> None:

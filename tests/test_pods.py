@@ -23,6 +23,11 @@ from tests.test_kubernetes import objects, pods, with_disposal
 
 pytestmark = pytest.mark.timeout(300)
 OPS_TOKEN = "token-of-the-ops-pages"
+RETENTION = '[rules.sales]\nconnections = ["1"]\nkeep = "10 years"\n'
+USERS_SETTINGS = {
+    "CALLVAULT_ARCHIVE_URL": "s3://recordings/callvault",
+    "CALLVAULT_RETENTION_FILE": "/etc/callvault/retention.toml",
+}
 
 
 @dataclass
@@ -63,7 +68,7 @@ def cluster() -> Iterator[Cluster]:
         (settings,) = [one for one in small if one["kind"] == "ConfigMap"]
         assert settings["data"]["CALLVAULT_ARCHIVE_URL"] == "s3://change-me/callvault", "what a user sets"
         given = {
-            settings["metadata"]["name"]: settings["data"] | {"CALLVAULT_ARCHIVE_URL": "s3://recordings/callvault"},
+            settings["metadata"]["name"]: settings["data"] | USERS_SETTINGS,
             "callvault": {
                 "TELNYX_API_KEY": facts["api_key"],
                 "TELNYX_PUBLIC_KEY": facts["public_key"],
@@ -73,6 +78,7 @@ def cluster() -> Iterator[Cluster]:
                 "AWS_ENDPOINT_URL_S3": f"http://{node.address}:9000",
                 **S3_ENVIRONMENT,
             },
+            "callvault-files": {"retention.toml": RETENTION},
         }
         valkey = node.pod(template("small", "callvault-valkey"), given)
         node.names["callvault-valkey"] = valkey.address  # the headless service
@@ -124,7 +130,7 @@ def test_each_runs_with_the_rights_of_the_manifest_and_no_others(cluster: Cluste
         assert {int(facts[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
         assert pod.exec(["touch", "/own"])[0] != 0, "the root cannot be written"
         for mount in pod.container["volumeMounts"]:
-            assert pod.exec(["touch", mount["mountPath"] + "/own"])[0] == 0
+            assert (pod.exec(["touch", mount["mountPath"] + "/own"])[0] == 0) is not mount.get("readOnly", False)
         names = {line.partition("=")[0] for line in pod.exec(["env"])[1].splitlines()}
         assert "CI" not in names and names <= {
             "PATH",
@@ -133,6 +139,12 @@ def test_each_runs_with_the_rights_of_the_manifest_and_no_others(cluster: Cluste
             "CALLVAULT_DATA",
             "PYTHONDONTWRITEBYTECODE",
         } | {name for values in cluster.given.values() for name in values}
+
+
+def test_a_file_of_the_config_map_is_where_the_settings_look_for_it(cluster: Cluster) -> None:
+    for pod in (cluster.receivers[0], cluster.workers[0]):
+        status, text = pod.exec(["callvault", "retention", "plan"])
+        assert status == 0 and "sales" in text, text
 
 
 def test_a_call_is_archived_through_either_receiver(cluster: Cluster) -> None:
@@ -169,8 +181,8 @@ def test_a_worker_ends_within_its_grace_and_its_jobs_go_on(cluster: Cluster, ove
 def with_settings(cluster: Cluster, overlay: str) -> dict[str, dict[str, str]]:
     """The same values under the name of another overlay's ConfigMap."""
     (name,) = [one["metadata"]["name"] for one in objects(overlay) if one["kind"] == "ConfigMap"]
-    (values,) = [values for given, values in cluster.given.items() if given != "callvault"]
-    return {name: values, "callvault": cluster.given["callvault"]}
+    (values,) = [values for values in cluster.given.values() if "CALLVAULT_ARCHIVE_URL" in values]
+    return {name: values, **{name: cluster.given[name] for name in ("callvault", "callvault-files")}}
 
 
 def test_the_pod_that_disposes_is_alive_without_a_key_of_telnyx_and_ends_within_its_grace(cluster: Cluster) -> None:

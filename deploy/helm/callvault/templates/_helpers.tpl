@@ -27,12 +27,27 @@ securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
 volumeMounts:
   - {name: data, mountPath: /var/lib/callvault}
   - {name: tmp, mountPath: /tmp}
-  {{- if .Values.accessFile }}
-  - {name: access, mountPath: /etc/callvault, readOnly: true}
-  {{- end }}
+  - {name: files, mountPath: /etc/callvault, readOnly: true}
 {{- end }}
 
-{{- /* A change of the settings or of the access file restarts the pods. */}}
+{{- /* The values that are texts of files, as JSON: of each the setting that names the file, its name and its text. */}}
+{{- define "callvault.files" -}}
+{{- $files := list }}
+{{- range list
+  (list "accessFile" "CALLVAULT_ACCESS_FILE" "access.toml")
+  (list "retentionFile" "CALLVAULT_RETENTION_FILE" "retention.toml")
+  (list "connectionsFile" "CALLVAULT_CONNECTIONS_FILE" "connections.toml")
+  (list "pricesFile" "CALLVAULT_PRICES_FILE" "prices.toml")
+  (list "timestampCa" "CALLVAULT_TIMESTAMP_CA" "timestamp-ca.pem") }}
+{{- $text := get $.Values (index . 0) }}
+{{- if $text }}
+{{- $files = append $files (dict "setting" (index . 1) "name" (index . 2) "text" $text) }}
+{{- end }}
+{{- end }}
+{{- toJson $files }}
+{{- end }}
+
+{{- /* A change of the settings or of a file restarts the pods. */}}
 {{- define "callvault.checksum" -}}
-checksum/settings: {{ print (toYaml .Values.settings) .Values.accessFile | sha256sum }}
+checksum/settings: {{ print (toYaml .Values.settings) (include "callvault.files" .) | sha256sum }}
 {{- end }}
