@@ -6,6 +6,8 @@ does a reconcile, which skips sealed days, find an original that was freed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from archive import layout
 from archive.archive import Archive
 from archive.decision_records import Decision
@@ -33,8 +35,9 @@ async def announce_decisions(runtime: Runtime) -> None:
         StoreError, redis.exceptions.RedisError: one of them is away.
     """
     known = {name.decode("utf-8", "replace") for name in await runtime.redis.hkeys(DECISIONS_ANNOUNCED)}
-    found = await runtime.in_thread(_keys, runtime.archive)
-    if "" not in known:
+    is_first = "" not in known
+    found = await runtime.in_thread(_keys, runtime.archive, () if is_first else known)
+    if is_first:
         if found:  # else nothing was released, and a full Redis, which takes no job, is not in the way
             await enqueue(runtime.redis, find_unsealed_job())
         names = [*found, ""]  # the mark last: what was interrupted begins anew
@@ -42,8 +45,8 @@ async def announce_decisions(runtime: Runtime) -> None:
             rows = (("HSET", DECISIONS_ANNOUNCED, name, "1") for name in names[i : i + _AT_ONCE])
             await write_when_full(runtime.redis, *rows)
         return
-    for name in found.keys() - known:
-        decision = (await runtime.in_thread(read_decisions, runtime.archive, [found[name]]))[name]
+    for name, key in found.items():
+        decision = (await runtime.in_thread(read_decisions, runtime.archive, [key]))[name]
         if not isinstance(decision, Decision) or decision.id != name:  # verify reports it
             continue
         there = await find_recording(runtime, decision.subject)
@@ -54,6 +57,10 @@ async def announce_decisions(runtime: Runtime) -> None:
         await announce_copy(runtime, decision, there.folder)
 
 
-def _keys(archive: Archive) -> dict[str, str]:
-    """The keys of all decisions about recordings, by the id of the decision; blocks."""
-    return {layout.name_of(stored.key): stored.key for stored in archive.store.list(layout.RECORDING_DECISIONS)}
+def _keys(archive: Archive, known: Collection[str]) -> dict[str, str]:
+    """The keys of the decisions about recordings that are not known, by the id of the decision; blocks.
+
+    It lists the decisions of all times, since no key tells when one was written; only those to announce stay in memory.
+    """
+    listed = ((layout.name_of(stored.key), stored.key) for stored in archive.store.list(layout.RECORDING_DECISIONS))
+    return {name: key for name, key in listed if name not in known}
