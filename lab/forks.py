@@ -298,13 +298,14 @@ def _serve() -> list[list[str]]:
         wanted, received, _, _ = socket.recv_fds(requests, 1 << 20, 4)
         if not wanted:
             os._exit(0)
+        request = msgspec.json.decode(wanted, type=Wanted)
+        _remember_fingerprints(request.environment)
         pid = os.fork()
         if pid == 0:
             requests.detach()
             for descriptor, (_, report) in running.items():
                 os.close(descriptor)
                 os.close(report)
-            request = msgspec.json.decode(wanted, type=Wanted)
             _become(request, received)
             return request.commands
         *streams, report = received
@@ -312,6 +313,17 @@ def _serve() -> list[list[str]]:
             os.close(descriptor)
         _tell(report, pid)
         running[os.pidfd_open(pid)] = pid, report
+
+
+def _remember_fingerprints(environment: Mapping[str, str]) -> None:
+    """Make the fingerprints of secrets before the fork, which are slow on purpose: the next forks have them too."""
+    from pydantic import SecretStr
+
+    from config.settings import names_of_secrets
+    from config.sources import written_value
+
+    for name in environment.keys() & {*names_of_secrets()}:
+        written_value(name, SecretStr(environment[name]))
 
 
 def _tell(report: int, number: int) -> None:

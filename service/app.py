@@ -79,8 +79,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         running = [counting, asyncio.create_task(show_alive("serve", settings.data_folder))]
         running.append(asyncio.create_task(watch_workers(settings, app.state.redis)))
         running.append(asyncio.create_task(room.watch()))
-        own = running_here(settings, "receiver", new_id())
-        running.append(asyncio.create_task(keep_published(app.state.redis, settings, lambda: own)))
+        running.append(asyncio.create_task(_publish_running(settings, app.state.redis)))
         if replicas is not None:
             running.append(asyncio.create_task(replicas.watch(partial(_alert_no_replica, settings, app.state.redis))))
         yield
@@ -115,6 +114,11 @@ class _Application(Starlette):
         """Answer one request."""
         scope["app"] = self
         await self._webhooks(scope, receive, send)
+
+
+async def _publish_running(settings: Settings, redis: Any) -> None:
+    own = await running_here(settings, "receiver", new_id())
+    await keep_published(redis, settings, lambda: own)
 
 
 async def _alert_no_replica(settings: Settings, redis: Any) -> None:

@@ -120,7 +120,7 @@ async def _publish_clock(runtime: Runtime, worker_id: str) -> None:
 async def _publish_running(runtime: Runtime, worker_id: str) -> None:
     """Publish what this worker runs with, the archive and the place of exports as soon as they are known; keep that place."""
     keeper = Keeper(runtime)
-    own = running_here(runtime.settings, "worker", worker_id)
+    own = await running_here(runtime.settings, "worker", worker_id)
 
     def now() -> Running:
         archive_id = runtime.archive.identity.id if runtime.archive.is_known else None

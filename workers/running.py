@@ -102,18 +102,18 @@ def new_id() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def running_here(
-    settings: Settings, kind: Literal["worker", "receiver"], process_id: str, archive_id: str | None = None
-) -> Running:
+async def running_here(settings: Settings, kind: Literal["worker", "receiver"], process_id: str) -> Running:
     """What this process runs with, started now."""
+    started_at = format_instant(utc_now())
+    written = await asyncio.to_thread(written_settings, settings)  # a fingerprint of a secret is slow on purpose
     return Running(
         id=process_id,
         kind=kind,
         host=socket.gethostname(),
         version=own_version(),
-        started_at=format_instant(utc_now()),
-        archive_id=archive_id,
-        settings={name: value for name, value in written_settings(settings).items() if value is not None},
+        started_at=started_at,
+        archive_id=None,
+        settings={name: value for name, value in written.items() if value is not None},
     )
 
 

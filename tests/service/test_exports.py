@@ -356,7 +356,7 @@ async def test_workers_that_see_another_place_leave_an_export_to_others(site: Si
     async with site.worker() as runtime:
         with pytest.raises(Retry):
             await make.make_export(runtime, ExportRequest(export_id=one["id"], place="another"))
-        own = running_here(runtime.settings, "worker", "w1")
+        own = await running_here(runtime.settings, "worker", "w1")
         await publish(runtime.redis, msgspec.structs.replace(own, exports_place="another"))
         assert "o worker sees the place of exports of this receiver" in site.ask(503, search=DAY).text
         await publish(runtime.redis, msgspec.structs.replace(own, exports_place=site.exports.known_id()))

@@ -95,7 +95,7 @@ def test_two_workers_with_different_settings_are_a_problem_until_one_is_restarte
 async def test_a_process_that_is_gone_disappears_and_what_cannot_be_read_counts_as_lost(
     environment: dict[str, str], async_redis: Any
 ) -> None:
-    own = running_here(settings_of(environment), "worker", "one:1:a")
+    own = await running_here(settings_of(environment), "worker", "one:1:a")
     await publish(async_redis, own)
     await async_redis.hset(RUNNING, "two:1:b", "{not json")
     await async_redis.zadd(RUNNING_ALIVE, {"two:1:b": 4e9, "three:1:c": 1.0})
@@ -107,8 +107,8 @@ async def test_a_process_that_is_gone_disappears_and_what_cannot_be_read_counts_
     assert await read_running(async_redis) == []
 
 
-def test_a_secret_that_is_not_set_here_is_no_difference(environment: dict[str, str]) -> None:
-    workers = [running_here(settings_of(environment), "worker", "one:1:a")]
+async def test_a_secret_that_is_not_set_here_is_no_difference(environment: dict[str, str]) -> None:
+    workers = [await running_here(settings_of(environment), "worker", "one:1:a")]
     without = {name: value for name, value in environment.items() if name != "TELNYX_API_KEY"}
     assert differences(settings_of(without), workers) == []
     (found,) = differences(settings_of(environment | {"TELNYX_API_KEY": SECRET}), workers)
