@@ -20,12 +20,15 @@ from archive.stores.next_part import parts_ahead
 from archive.stores.s3_bucket import Bucket, condition
 from archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, store_errors
 from archive.stores.s3_fallbacks import ChosenFallback, Fallback
-from archive.stores.s3_md5s import Form, Md5s, forms_like
+from archive.stores.s3_md5s import Forms, Md5s
 from archive.stores.store import KeyExists, StoredObject, StoreError
 
 _COMPLETE_TRIES = 3
 _ORPHAN_AGE = timedelta(days=1)
 _PROBE_BODY = b"Callvault asks whether this store understands checksums of parts.\n"
+_ETAG_PROBE = "probe/multipart"
+_ETAG_PROBE_BODY = b"Callvault asks what the ETag of an object is that was uploaded in parts.\n"
+_AS_AUDIO = ("ContentType", "ServerSideEncryption", "SSEKMSKeyId")  # what may decide about an ETag
 
 
 @dataclass
@@ -54,9 +57,7 @@ class Parts:
         self._fallback = fallback
         self._buffers = buffers
         self._stat = stat
-        self._forms: tuple[Form, ...] = (
-            () if bucket.is_aws else ("parts", "whole")
-        )  # on AWS a checksum is always the proof
+        self._forms = Forms(() if bucket.is_aws else None)  # on AWS a checksum is always the proof
 
     def put(
         self, key: str, first: bytes, source: Source, extra: dict[str, Any]
@@ -85,7 +86,7 @@ class Parts:
                     self._abort(probe)
                 raise
 
-        crc, md5s = 0, Md5s(self._forms)
+        crc, md5s = 0, Md5s(self._forms.to_compute(lambda: self._probe(extra)))
         try:
             with closing(parts_ahead(first, source, part_bytes, self._buffers)) as parts:
                 for number, part in enumerate(parts, 1):
@@ -108,7 +109,25 @@ class Parts:
 
     def learn(self, stored: StoredObject) -> None:
         """Learn from an uploaded object which MD5s to compute for the next."""
-        self._forms = forms_like(stored)
+        self._forms.learn(stored)
+
+    def _probe(self, extra: dict[str, Any]) -> StoredObject:
+        """A small object that was uploaded in parts; the first process leaves it there."""
+        if (stored := self._stat(_ETAG_PROBE)) is not None:
+            return stored
+        probe, fallback, name = _Upload(_ETAG_PROBE), self._fallback.now, self._bucket.name(_ETAG_PROBE)
+        try:
+            self._begin(probe, _ETAG_PROBE_BODY, fallback, {name: extra[name] for name in _AS_AUDIO if name in extra})
+            with store_errors(name):
+                self._complete_once(probe, _base64_crc(crc64nvme(_ETAG_PROBE_BODY)), fallback)
+        except BaseException as error:
+            if probe.id:
+                self._abort(probe)
+            if not isinstance(error, KeyExists):  # another process was first
+                raise
+        if (stored := self._stat(_ETAG_PROBE)) is None:
+            raise StoreError(f"{name}: the store took the probe and does not show it")
+        return stored
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. Without the permission to list uploads, a lifecycle rule of the bucket must do it.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +17,8 @@ from archive.archive import Archive, ArchiveConflict
 from archive.proof import Damaged, ProofMode
 from archive.records import ArchivedObject
 from archive.source import Source
-from archive.stores.store import KeyExists, Store, StoreError, StoreRefused, open_store
+from archive.stores.s3_md5s import Forms
+from archive.stores.store import KeyExists, Store, StoredObject, StoreError, StoreRefused, open_store
 from lab.awkward import AwkwardS3, Manners
 from lab.lines import TcpProxy
 from lab.stores import PART, SMALL_PARTS, by_boto3, environ
@@ -102,6 +105,35 @@ def test_a_large_object_is_proven_by_the_md5_of_its_parts_or_of_all_its_bytes_wh
     assert proofs("whole") == ["read-back", "etag"], "the last object shows that it computes"
     server.manners.whole_etags = False
     assert proofs("parts again") == ["read-back", "etag"]
+
+
+def test_an_object_of_the_first_process_shows_each_later_one_which_md5_to_compute(play: Play) -> None:
+    store, server = play(whole_etags=True)
+    assert put(store, LARGE).proof.by == "etag"
+    with environ(server.environment):
+        later = Archive(open_store("s3://bucket/prefix", SMALL_PARTS))
+    server.manners.whole_etags = False
+    proofs = [later.put(f"recordings/{n}.wav", iter([LARGE]), "audio/wav").proof.by for n in range(2)]
+    assert proofs == ["read-back", "etag"], "it computes what the probe shows, then what its last object shows"
+    probe = "/bucket/prefix/probe/multipart"
+    assert len([seen for seen in server.seen if seen["path"] == probe and "uploads" in seen["query"]]) == 1
+
+
+def test_uploads_that_begin_together_ask_once_which_md5_to_compute_and_compute_both_without_an_answer() -> None:
+    asked: list[bool] = []
+
+    def probe(fails: bool) -> StoredObject:
+        asked.append(fails)
+        time.sleep(0.05)
+        if fails:
+            raise StoreError("away")
+        return StoredObject("probe/multipart", 72, etag="0" * 32)
+
+    for fails, forms in ((True, ("parts", "whole")), (False, ("whole",))):
+        of_process, asked[:] = Forms(None), []
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda _, f=fails, o=of_process: o.to_compute(lambda: probe(f)), range(8)))
+        assert found == [forms] * 8 and asked == [fails]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -202,8 +234,8 @@ def test_a_large_object_is_asked_for_first_where_only_puts_are_known_to_keep_con
     put(store, LARGE)
     with pytest.raises(KeyExists):
         store.put("recordings/a.wav", Source(iter([LARGE])), "audio/wav", {})
-    begun = [seen for seen in server.seen if "uploads" in seen["query"]]
-    assert len(begun) == 1
+    begun = [seen["path"] for seen in server.seen if "uploads" in seen["query"]]
+    assert begun == ["/bucket/prefix/probe/multipart", "/bucket/prefix/recordings/a.wav"]
 
 
 PASSING = [(403, "AccessDenied"), (401, "Unauthorized"), (400, "InvalidArgument"), (501, "NotImplemented")]
