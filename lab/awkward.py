@@ -36,6 +36,8 @@ class Manners:
         forgets_uploads: so many uploads have vanished when they are completed.
         unfinished: keys of uploads that others and we began in 2020.
         lists: the whole answer to a listing, or a status and code.
+        reads: headers that every answer with an object gets, and its status, such as those of a wrong range.
+        sends: the first byte of each object that it sends, and the end.
     """
 
     checks: bool = False
@@ -54,6 +56,8 @@ class Manners:
     forgets_uploads: int = 0
     unfinished: tuple[str, ...] = ()
     lists: str | tuple[int, str] = ""
+    reads: tuple[int, dict[str, str]] = (200, {})
+    sends: tuple[int, int | None] = (0, None)
 
 
 class AwkwardS3:
@@ -246,4 +250,5 @@ class AwkwardS3:
             request.send_header("content-length", str(len(data)))
             request.end_headers()
             return
-        self.answer(request, 200, data, headers)
+        status, added = self.manners.reads
+        self.answer(request, status, data[slice(*self.manners.sends)], headers | added)

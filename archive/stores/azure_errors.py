@@ -8,6 +8,7 @@ import requests
 from azure.core.exceptions import AzureError, ClientAuthenticationError, ResourceExistsError, ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
+from archive.stores.ranges import OtherRange
 from archive.stores.store import KeyExists, StoreError, StoreRefused, errors_as
 
 _LOCKS = {"BlobImmutableDueToPolicy": "a retention lock", "BlobImmutableDueToLegalHold": "a legal hold"}
@@ -35,6 +36,8 @@ def store_errors(name: str, *, is_write: bool = False) -> AbstractContextManager
 
 
 def _error_of(name: str, error: Exception, *, is_write: bool) -> Exception | None:
+    if isinstance(error, OtherRange):
+        return StoreError(f"{name}: {error}")
     if isinstance(error, (requests.RequestException, HTTPError, OSError)):  # let through while a body is read
         return StoreError(f"{name}: {type(error).__name__} {error}")
     if not isinstance(error, AzureError):

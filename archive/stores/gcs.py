@@ -35,6 +35,7 @@ from archive.stores.asking import AsksInThreads
 from archive.stores.buffers import Buffers
 from archive.stores.lifecycle import LifecycleRule
 from archive.stores.next_part import parts_ahead
+from archive.stores.ranges import OtherRange
 from archive.stores.store import (
     LEGAL_HOLD,
     KeyExists,
@@ -379,6 +380,8 @@ def _error_of(name: str, permission: str, error: Exception) -> Exception | None:
             if is_of_bucket
             else StoreError(f"{name}: not found")
         )
+    if isinstance(error, OtherRange):
+        return StoreError(f"{name}: {error}")
     if isinstance(error, _ERRORS):
         return StoreError(f"{name}: {type(error).__name__} {text}")
     return None

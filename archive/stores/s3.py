@@ -23,6 +23,7 @@ from archive.stores import s3_cold
 from archive.stores.asking import AsksInThreads
 from archive.stores.buffers import Buffers
 from archive.stores.lifecycle import LifecycleRule
+from archive.stores.ranges import length_of
 from archive.stores.s3_bucket import Bucket
 from archive.stores.s3_checks import Checks
 from archive.stores.s3_cold import STANDARD, class_and_state
@@ -44,6 +45,7 @@ from archive.stores.store import (
     read_one_by_one,
     split_object_url,
 )
+from process.http1 import BrokenAnswer
 from text.counts import many
 from text.times import first_instant
 
@@ -184,9 +186,13 @@ class S3Store(AsksInThreads):
             raise self._cold(key) from None
         try:
             with store_errors(self._bucket.name(key)):
-                chunks = answer.body.iter_chunks(_READ_BYTES)
-                # Some stores ignore the range and send the whole object.
-                yield from _cut(chunks, start, end) if span and "content-range" not in answer.headers else chunks
+                _assert_readable(answer.headers)
+                chunks, given = answer.body.iter_chunks(_READ_BYTES), answer.headers.get("content-range")
+                if span is not None and given is None:  # some stores ignore the range and send the whole object
+                    chunks = _cut(chunks, start, end)
+                elif given is not None:
+                    chunks = _counted(chunks, length_of(span or "bytes=0-", given))
+                yield from chunks
         finally:
             answer.body.close()
 
@@ -328,3 +334,26 @@ def _cut(chunks: Iterator[bytes], start: int, end: int | None) -> Iterator[bytes
         passed += len(chunk)
         if end is not None and passed >= end:
             return
+
+
+def _assert_readable(headers: Mapping[str, str]) -> None:
+    """Raise BrokenAnswer if the end of an answer cannot be seen, or its bytes are not those of the object."""
+    if "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower():
+        raise BrokenAnswer("the store's answer has no length, so nothing shows whether it is complete")
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity", "aws-chunked"):  # the last is of an upload; some stores keep it
+        raise BrokenAnswer(f"the store sent a compressed answer ({coding[:20]!r}); the request asked for none")
+
+
+def _counted(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Pass on so many bytes; raise BrokenAnswer if fewer or more come."""
+    left = size
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            break
+        yield chunk
+    if left:
+        raise BrokenAnswer(
+            f"the store sent {'more' if left < 0 else 'fewer'} bytes than the {size} of its Content-Range"
+        )

@@ -25,6 +25,7 @@ class GcsManners:
         forgets: so many uploads have vanished when their next block arrives.
         loses_answers: so many last blocks are carried out, and the connection is cut instead of an answer.
         replaces: an object is replaced after its first block was read.
+        shifts: an answer with a part of an object has so many bytes of the object too early, and says so.
         statuses: of the next answers.
     """
 
@@ -34,6 +35,7 @@ class GcsManners:
     forgets: int = 0
     loses_answers: int = 0
     replaces: bool = False
+    shifts: int = 0
     statuses: list[int] = field(default_factory=list)
 
 
@@ -130,10 +132,8 @@ class AwkwardGcs:
             self.answer(request, 412)
             return
         first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
-        data = self.objects[name]
-        self.answer(
-            request, 206, data[int(first) : int(last) + 1], {"content-range": f"bytes {first}-{last}/{len(data)}"}
-        )
+        data, start, end = self.objects[name], int(first) - self.manners.shifts, int(last) + 1 - self.manners.shifts
+        self.answer(request, 206, data[start:end], {"content-range": f"bytes {start}-{end - 1}/{len(data)}"})
         if self.manners.replaces:
             self.generation += 1
 

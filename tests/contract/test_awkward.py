@@ -372,6 +372,47 @@ def test_a_range_that_is_answered_with_the_whole_is_cut(play: Play) -> None:
         assert b"".join(store.read("recordings/a.wav", start, end)) == LARGE[start:end]
 
 
+@pytest.mark.parametrize(
+    ("given", "sent", "span", "is_right"),
+    [
+        ("bytes 10-19/1000", (10, 20), (10, 20), True),
+        ("bytes 990-999/1000", (990, 1000), (990, 2000), True),
+        ("bytes 990-999/1000", (990, 1000), (990, None), True),
+        ("bytes 10-19/*", (10, 20), (10, 20), True),
+        ("bytes 0-9/1000", (0, 10), (10, 20), False),
+        ("bytes 10-17/1000", (10, 18), (10, 20), False),
+        ("bytes 10-29/1000", (10, 30), (10, 20), False),
+        ("bytes 990-994/1000", (990, 995), (990, None), False),
+        ("bytes 10-14/*", (10, 15), (10, 20), False),
+        ("bytes 990-994/*", (990, 995), (990, None), False),
+        ("bytes 10-19/1000", (10, 15), (10, 20), False),
+        ("bytes 10-19/1000", (10, 25), (10, 20), False),
+        ("items 10-19/1000", (10, 20), (10, 20), False),
+        ("bytes 0-499/1000", (0, 500), (0, None), False),
+        ("bytes 0-999/1000", (0, 1000), (0, None), True),
+    ],
+)
+def test_a_part_is_given_only_if_it_is_the_part_that_was_asked_for(
+    given: str, sent: tuple[int, int], span: tuple[int, int | None], is_right: bool, play: Play
+) -> None:
+    store, server = play()
+    put(store, SMALL)
+    server.manners.reads, server.manners.sends = (206, {"content-range": given}), sent
+    if is_right:
+        assert b"".join(store.read("recordings/a.wav", *span)) == SMALL[slice(*span)]
+        return
+    with pytest.raises(StoreError, match=r"^s3://bucket/prefix/recordings/a\.wav: the store (answered|sent) "):
+        b"".join(store.read("recordings/a.wav", *span))
+
+
+def test_a_compressed_answer_is_not_taken_for_the_object(play: Play) -> None:
+    store, server = play()
+    put(store, SMALL)
+    server.manners.reads = (200, {"content-encoding": "gzip"})
+    with pytest.raises(StoreError, match="compressed"):
+        b"".join(store.read("recordings/a.wav"))
+
+
 @pytest.mark.parametrize("answer", [(503, "SlowDown"), (400, "RequestTimeout"), (403, "AccessDenied")])
 def test_an_outage_during_the_checksum_probe_settles_nothing(
     answer: tuple[int, str], play: Play, monkeypatch: pytest.MonkeyPatch

@@ -91,9 +91,14 @@ def test_an_object_that_changes_during_a_read_is_reported(azure: Emulator) -> No
 
 
 @contextmanager
-def conflicting(code: str, shown: dict[str, str], listed: str = "") -> Iterator[tuple[Store, list[str]]]:
+def conflicting(
+    code: str, shown: dict[str, str], listed: str = "", part: str = ""
+) -> Iterator[tuple[Store, list[str]]]:
     """A server that shows one blob, with these headers, lists what `listed` has as List Blobs does, and refuses each change with
-    409 and a code of blob-service-error-codes. Gives its store, and the method of each change that was asked for."""
+    409 and a code of blob-service-error-codes. Gives its store, and the method of each change that was asked for.
+
+    To whoever reads the blob it sends ten bytes, with `part` as their Content-Range.
+    """
     asked: list[str] = []
 
     class Conflicting(BaseHTTPRequestHandler):
@@ -101,6 +106,10 @@ def conflicting(code: str, shown: dict[str, str], listed: str = "") -> Iterator[
             self._answer(200, shown)
 
         def do_GET(self) -> None:
+            if part:
+                self._answer(206, {"Content-Length": "10", "Content-Range": part, "ETag": '"1"'})
+                self.wfile.write(b"0123456789")
+                return
             assert "include=versions" in self.path and "immutabilitypolicy" in self.path and "legalhold" in self.path
             body = f"<?xml version='1.0'?><EnumerationResults><Blobs>{listed}</Blobs><NextMarker/></EnumerationResults>"
             self._answer(200, {"Content-Type": "application/xml", "Content-Length": str(len(body))})
@@ -133,6 +142,14 @@ def conflicting(code: str, shown: dict[str, str], listed: str = "") -> Iterator[
                 yield open_store(f"az://{BUCKET}"), asked
         finally:
             server.shutdown()
+
+
+def test_another_part_than_was_asked_for_is_reported() -> None:
+    with conflicting("", {}, part="bytes 100-109/1000") as (store, _):
+        assert b"".join(store.read("a", 100, 110)) == b"0123456789"
+    answered = rf"^az://{BUCKET}/a: the store answered with Content-Range 'bytes 90-99"
+    with conflicting("", {}, part="bytes 90-99/1000") as (store, _), pytest.raises(StoreError, match=answered):
+        b"".join(store.read("a", 100, 110))
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,15 @@ def test_an_object_that_changes_during_a_read_is_reported(play: Play) -> None:
         b"".join(store.read("a.wav"))
 
 
+def test_another_part_than_was_asked_for_is_reported(play: Play) -> None:
+    store, server = play(shifts=5)
+    server.objects["prefix/a.wav"] = DATA
+    with pytest.raises(
+        StoreError, match=r"^gs://bucket/prefix/a\.wav: the store answered with Content-Range 'bytes 95-"
+    ):
+        b"".join(store.read("a.wav", 100, 200))
+
+
 @pytest.mark.parametrize("fault", [{"statuses": [503] * 100}, {"loses_answers": 100}])
 def test_a_store_that_is_away_is_an_outage_whose_error_shows_no_address_of_an_upload(
     fault: dict[str, Any], play: Play
