@@ -10,6 +10,7 @@ import pytest
 
 from archive import layout
 from archive.archive import Archive
+from archive.erasures import read_removal
 from archive.seals import Chain
 from archive.stores.store import StoreRefused, open_store
 from lab.processes import callvault_here
@@ -18,6 +19,11 @@ from tests.disposal.test_disposal import Watched, hold, names_of, why_left
 from tests.seals.scripts import run_script
 from tests.seals.small import SmallArchive, ago, noon
 from text.times import format_instant, utc_now
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.feed import bring_up_to_date
+from workers.catalogue.reach import EVERYTHING
+from workers.catalogue.search import search_ids
+from workers.catalogue.undone import undone
 from workers.disposal.certificate import certify
 from workers.disposal.run import Disposer
 from workers.runtime import Runtime
@@ -154,6 +160,42 @@ async def test_a_recording_that_was_held_before_the_first_deletion_is_there_for_
     code, _ = callvault_here(["get", "5-one", "--out", str(tmp_path / "5-one.wav")], environment)
     assert (code, (tmp_path / "5-one.wav").read_bytes()) == (0, b"audio of 5-one")
     assert run_script(tmp_path / "case" / "check.py").returncode == 3, "its record of the disposal is in no seal yet"
+
+
+@pytest.mark.parametrize("has_redis", [True, False])
+@pytest.mark.parametrize("stays", ["metadata", "hashes"])
+async def test_the_catalogue_shows_what_a_hold_saved_in_the_last_moment_until_it_is_gone(
+    stays: str, has_redis: bool, runtime: Runtime, small: SmallArchive, tmp_path: Path
+) -> None:
+    """Also if a seal lists the record meanwhile, and if the catalogue cannot hear of the rest of the disposal."""
+    small.rules(1, rules=[{"name": "default", "keep": "1 day", "stays": stays}])
+    catalogue = Catalogue(tmp_path / "catalogue.sqlite3")
+
+    transcript = layout.transcription_key(small.folder(5, "5-one"), "first")
+
+    async def look() -> tuple[str, bool]:
+        await bring_up_to_date(catalogue, runtime.archive, runtime.redis if has_redis else None)
+        return search_ids(catalogue.path, ["5-one"], EVERYTHING)["5-one"].state, catalogue.knows(transcript)
+
+    is_held = True
+
+    def hold_first(name: str, arguments: tuple[Any, ...]) -> None:
+        if is_held and name == "erase" and "/5-one/" in str(arguments[0]):
+            raise StoreRefused("held")
+
+    runtime.archive.store = Watched(runtime.archive.store, hold_first)
+    assert await look() == ("deleted", True)
+    await Disposer(runtime).run()
+    record = small.folder(5, "5-one") + ("erased.json" if stays == "hashes" else "disposed/00000001.json")
+    await runtime.announce(
+        record, read_removal(runtime.archive.read_small(record), record)
+    )  # as the next run does at first
+    small.seal(5)
+    assert await look() == ("deleted", True)
+    is_held = False
+    await Disposer(runtime).run()
+    assert await look() == ("erased" if stays == "hashes" else "disposed", False)
+    assert undone(catalogue) == []
 
 
 @pytest.mark.parametrize("receipt", ["none", "of another recording"])

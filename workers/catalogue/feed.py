@@ -19,6 +19,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
@@ -36,6 +37,7 @@ from process.logs import get_logger
 from text.times import format_instant, utc_now
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.parquet import has_parquet, read_rows
+from workers.catalogue.undone import as_done, remember_undone, undone
 from workers.keys import LIVE_DUTIES, WRITTEN, WRITTEN_EPOCH
 from workers.queue.binding import assert_bound
 from workers.queue.change_feed import STREAM_LENGTH
@@ -113,6 +115,7 @@ async def bring_up_to_date(
     if why is not None:
         await asyncio.to_thread(_read_what_is_missing, catalogue, archive, show)
     await asyncio.to_thread(_take_holds, catalogue, archive, units)
+    await asyncio.to_thread(_look_again, catalogue, archive)
     await asyncio.to_thread(_remember, catalogue, {AS_OF: began})
     return why
 
@@ -199,10 +202,9 @@ def _order(entry: str) -> tuple[int, int]:
 
 def _take(catalogue: Catalogue, archive: Archive, pairs: list[tuple[str, bytes | None]], cursor: str) -> None:
     """Import a batch and store the position, in one transaction; then import the seals that the batch names."""
-    read = [(key, archive.read_small(key) or b"" if data is None else data) for key, data in pairs]
+    read = list(ahead(pairs, lambda pair: _read(archive, *pair)))
     with catalogue.writing():
-        for key, data in read:
-            _apply(catalogue, key, data)
+        _apply_each(catalogue, read)
         catalogue.remember("cursor", cursor)
     if any(layout.seal_of(key) is not None for key, _ in pairs):
         _take_seals(catalogue, archive, _quiet)
@@ -284,13 +286,19 @@ def _take_rows(catalogue: Catalogue, key: str, data: bytes, day: str) -> None:
 def _take_unknown(catalogue: Catalogue, archive: Archive, keys: Iterator[str], show: Show) -> None:
     """Read and import the unknown objects; one that is gone by then is skipped."""
     unknown = (key for key in keys if not catalogue.knows(key))
-    pairs = ahead(unknown, lambda key: (key, archive.read_small(key)))
-    while batch := list(itertools.islice(pairs, _BATCH)):
+    objects = ahead(unknown, lambda key: _read(archive, key))
+    while batch := list(itertools.islice(objects, _BATCH)):
         with catalogue.writing():
-            for key, data in batch:
-                if data is not None:
-                    _apply(catalogue, key, data)
+            _apply_each(catalogue, batch)
         show("unsealed days", catalogue.count())
+
+
+def _look_again(catalogue: Catalogue, archive: Archive) -> None:
+    """Import what has gone since of records whose disposal was not done."""
+    if keys := undone(catalogue):
+        read = list(ahead(keys, lambda key: _read(archive, key)))
+        with catalogue.writing():
+            _apply_each(catalogue, read)
 
 
 def take_folder(catalogue: Catalogue, archive: Archive, folder: str) -> None:
@@ -300,6 +308,28 @@ def take_folder(catalogue: Catalogue, archive: Archive, folder: str) -> None:
         StoreError: the archive cannot be read now.
     """
     _take_unknown(catalogue, archive, iter(archive.keys_of(folder)), _quiet)
+
+
+class _Object(NamedTuple):
+    """An object to import, without what it says of objects that are still there; `data` is None if nothing is left of it."""
+
+    key: str
+    data: bytes | None
+    is_undone: bool
+
+
+def _read(archive: Archive, key: str, data: bytes | None = None) -> _Object:
+    """Read an object, unless its bytes are known; blocks. One that is gone by then has nothing to import."""
+    data = archive.read_small(key) if data is None else data
+    return _Object(key, None, False) if data is None else _Object(key, *as_done(archive, key, data))
+
+
+def _apply_each(catalogue: Catalogue, objects: Sequence[_Object]) -> None:
+    """Import some objects, within a transaction."""
+    for one in objects:
+        if one.data is not None:
+            _apply(catalogue, one.key, one.data)
+    remember_undone(catalogue, {one.key: one.is_undone for one in objects if kinds.kind_of(one.key) in kinds.REMOVALS})
 
 
 def _apply(catalogue: Catalogue, key: str, data: bytes) -> None:
