@@ -59,7 +59,7 @@ fuzz: install    ## run the fuzz tests twenty-five times as long as `make test` 
 	@CALLVAULT_FUZZ=long $(BIN)/pytest tests/fuzz --timeout 3000
 
 bench: install   ## measure the claims against peers into bench/RESULTS.md; 40 minutes, quiet machine
-	@$(BIN)/python -m bench
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m bench  # a user's install has its bytecode too
 
 screenshots: install .tools/installed  ## take a picture of every ops page in every state into screenshots/, a few into docs/images; minutes
 	@mkdir -p screenshots

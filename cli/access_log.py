@@ -46,7 +46,7 @@ def command(
     from workers.access.index import AccessIndex
     from workers.access.query import read_access_query
     from workers.catalogue.query import BadQuery
-    from workers.runtime import open_archive
+    from workers.opening import open_archive
 
     zone = zone_of(utc)
     try:

@@ -130,9 +130,9 @@ async def logged_at_telnyx(
     from archive.stores.store import StoreError
     from text.errors import UserError
     from text.one_line import one_line
+    from workers.opening import open_archive
     from workers.queue.connect import connect_receiver
     from workers.queue.embedded import running_redis_of
-    from workers.runtime import open_archive
 
     is_set_up = settings.archive_url is not None or settings.redis_url is not None
     try:
@@ -166,7 +166,7 @@ def _line(what: str, recordings: Iterable[str], **more: object) -> AccessLine:
 def _log_of(place: Runtime | Here) -> AccessLog:
     """Writes lines from a place."""
     from workers.access.log import AccessLog
-    from workers.runtime import open_archive
+    from workers.opening import open_archive
 
     if not isinstance(place, Here):
         return _log(place.redis, place.archive)

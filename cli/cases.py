@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from datetime import tzinfo
 from pathlib import Path
@@ -196,7 +195,7 @@ def show_case(
         up_to_date(settings, catalogue, archive)
         counts = count_case(catalogue.path, case)
         most = _SHOWN if limit is None else limit or None
-        hits = list(itertools.islice(search_all(catalogue.path, Query(case=case.id), EVERYTHING), most))
+        hits = list(search_all(catalogue.path, Query(case=case.id), EVERYTHING, most))
         if hits:
             log_reading(settings, archive, "find", query=f"case:{case.id}", found=counts.recordings + counts.erased)
     if json:

@@ -25,9 +25,9 @@ from workers.catalogue.query import Query
 from workers.catalogue.reach import EVERYTHING
 from workers.catalogue.search import Hit, search
 from workers.catalogue.search import ids_beginning as search_ids
+from workers.opening import open_archive
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import EmbeddedServer, redis_of
-from workers.runtime import open_archive
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from cli.check import Noted, Wrong
 from config.settings import Settings
 from text.errors import UserError
 from text.one_line import one_line
-from workers.runtime import open_archive
+from workers.opening import open_archive
 
 
 async def check_lifecycle(settings: Settings, redis: Any) -> str:

@@ -14,7 +14,7 @@ from config.settings import Settings
 from text.errors import UserError
 from text.one_line import one_line
 from text.times import utc_now
-from workers.runtime import open_archive, open_archive_store
+from workers.opening import open_archive, open_archive_store
 
 _LOCKED_FOR = timedelta(days=1)
 _BODY = b"callvault doctor\n"
@@ -47,7 +47,7 @@ def _try(settings: Settings) -> str:
         UserError, StoreError: the archive cannot be opened or does not answer.
     """
     open_archive(settings)  # refuses what is no archive
-    store, now = open_archive_store(settings.model_copy(update={"retention": None})), utc_now()
+    store, now = open_archive_store(settings.replaced(retention=None)), utc_now()
     locked = f"{_PROBES}{now:%Y-%m-%d}"
     _remove_earlier(store, locked)
     try:

@@ -46,12 +46,12 @@ from workers.alerts.kinds import KINDS
 from workers.conditions import CONDITIONS
 from workers.keys import DOCTOR
 from workers.looks import known_conditions
+from workers.opening import open_archive
 from workers.queue.backlog import used_share
 from workers.queue.binding import bound_to
 from workers.queue.script import server_seconds
 from workers.retention.watch import state_of_rules
 from workers.running import differences, read_running
-from workers.runtime import open_archive
 
 _SKEW_SECONDS = 30  # far below the five minutes after which webhooks are refused
 _OLDEST_REDIS = (7, 0)  # older versions cannot run scripts while memory is full

@@ -114,7 +114,7 @@ def _cost(settings: Settings, wanted: tuple[str, timedelta] | None, as_json: boo
     from archive.cost import Move, cost_of
     from archive.prices import read_prices
     from archive.stores.audio_rule import least_bytes_of
-    from workers.runtime import open_archive
+    from workers.opening import open_archive
 
     prices = read_prices(settings.archive_address, settings.prices_file)
     archive = open_archive(settings)

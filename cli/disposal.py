@@ -196,7 +196,7 @@ def certificate(
     """
     from archive.records import UnreadableRecord
     from cli.accessed import log_reading
-    from workers.runtime import open_archive
+    from workers.opening import open_archive
     from workers.seals.signing import open_seal_keys
 
     first, last = first_day(since), last_day(until) or utc_now().date()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
@@ -125,7 +124,7 @@ def command(
         if first:
             asked = " ".join(filter(None, (box, write_box({n: v for n, v in options.items() if v is not None}))))
             log_reading(settings, archive, act, query=asked, found=count(catalogue.path, wanted, EVERYTHING), why=why)
-        hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted, EVERYTHING), most) if first else ()
+        hits: Iterable[Hit] = search_all(catalogue.path, wanted, EVERYTHING, most) if first else ()
         if json:
             for hit in hits:
                 print_json(described(hit))

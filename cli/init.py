@@ -70,8 +70,8 @@ async def init(settings: Settings, url: str, *, adopt: bool = False) -> Initiali
         UserError, StoreError, RedisError: as `init_archive`.
     """
     from workers.init import init_archive
+    from workers.opening import open_archive_store
     from workers.queue.connect import connect_receiver
-    from workers.runtime import open_archive_store
 
     if settings.archive_url is None:  # the archive lies in the data folder
         await asyncio.to_thread(private_folder, settings.data_folder)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,10 +23,11 @@ def import_lazily(name: str) -> None:
     sys.modules.setdefault(name, _Lazy(name))
 
 
-def ask_versions_once() -> None:
-    """Have `importlib.metadata` read the version of each package once, from when it loads.
+def read_versions_fast() -> None:
+    """Have `importlib.metadata.version` read the name of a folder.
 
-    redis asks for its own version six times while it is imported, and each time reads all that is known of the package.
+    redis asks for its own version six times while it is imported. `importlib.metadata` imports the parsers of e-mails and of
+    archives, and then reads all that is known of the package.
     """
     sys.modules.setdefault("importlib.metadata", _Metadata("importlib.metadata"))
 
@@ -38,10 +41,14 @@ class _Lazy(ModuleType):
 
 class _Metadata(_Lazy):
     def __getattr__(self, name: str) -> Any:
-        is_new = sys.modules.get(self.__name__) is self
-        found = super().__getattr__(name)
-        if is_new:
-            loaded: Any = sys.modules[self.__name__]
-            loaded.version = cache(loaded.version)
-            return getattr(loaded, name)
-        return found
+        return self._version if name == "version" else super().__getattr__(name)
+
+    @cache  # noqa: B019, one for the process
+    def _version(self, package: str) -> str:
+        """The version in the name of the only folder `package-version.dist-info`; else what `importlib.metadata` finds."""
+        named = ([*Path(folder).glob(f"{package}-*.dist-info")] for folder in sys.path)
+        match next(filter(None, named), []):
+            case [only]:
+                return only.name.removesuffix(".dist-info").partition("-")[2]
+        read: Callable[[str], str] = super().__getattr__("version")
+        return read(package)

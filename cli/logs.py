@@ -43,7 +43,7 @@ def list_logs(
     Example: callvault logs list --code 10015
     """
     from workers.connections.log_messages import read_log_messages
-    from workers.runtime import open_archive
+    from workers.opening import open_archive
 
     today = utc_now().date()
     first = first_day(since) or today - timedelta(days=_DAYS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import typer
 
 from cli.help import write_commands
 from cli.interrupt import SERVICES, Interrupted, ignore, status, take_sigterm, was_interrupted
-from cli.lazily import ask_versions_once, import_lazily
+from cli.lazily import import_lazily, read_versions_fast
 from cli.usage import Group, UsageError, explain, group
 from process.leave import leave_now, leave_soon
 from process.logs import configure_logs
@@ -23,8 +24,11 @@ from text.errors import UsedWrongly, UserError
 
 # Libraries load these for features that Callvault does not use; together that takes longer than most commands run.
 import_lazily("jwt")  # redis, for logins with tokens; cryptography comes with it
-ask_versions_once()
+read_versions_fast()
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find any, it reads the metadata of every package
+
+
+_GC_THRESHOLD = 20_000  # new objects; the default looks through those of all imports time and again
 
 
 class Command(NamedTuple):
@@ -177,6 +181,7 @@ def _run() -> None:
     configure_logs("warning", program="callvault", is_command=True)  # serve and worker set their own
     if not SERVICES.intersection(sys.argv[1:2]):
         take_sigterm()
+        gc.set_threshold(_GC_THRESHOLD)
     try:
         code = app(prog_name="callvault", standalone_mode=False)
         if code == 128 + signal.SIGINT:  # Typer took it without a word, while it read what was typed

@@ -228,11 +228,11 @@ def settings_and_up(data: Path | None = None) -> tuple[Settings, dict[str, str]]
         SettingsError: a setting cannot be used.
     """
     from cli.running_up import NotPrivate, data_folder_here, find_up, notes_about, what_to_take
-    from config.settings import Settings, load_settings, name_of
+    from config.settings import SETTINGS, load_settings
 
     own = own_settings_of(data)
     folder, elsewhere = own.data_folder, None
-    if "data_folder" not in own.model_fields_set and not folder.exists():
+    if "data_folder" not in own.given and not folder.exists():
         folder = elsewhere = data_folder_here() or folder
     try:
         up = find_up(folder)
@@ -245,7 +245,7 @@ def settings_and_up(data: Path | None = None) -> tuple[Settings, dict[str, str]]
         up = replace(up, settings=up.settings | {"CALLVAULT_DATA": str(elsewhere)})
     _say_once(notes_about(up, folder))
     taken, _ = what_to_take(up)
-    fields = {name_of(field): attribute for attribute, field in Settings.model_fields.items()}
+    fields = {row.name: attribute for attribute, row in SETTINGS.items()}
     given = {fields[name]: value for name, value in taken.items() if name in fields}
     return load_settings(**{"data_folder": data} | given), taken
 

@@ -229,7 +229,7 @@ def _in_force(archive: Archive) -> list[AppliedRules]:
 
 
 def _of_archive(settings: Settings) -> list[AppliedRules]:
-    from workers.runtime import open_archive
+    from workers.opening import open_archive
 
     return _in_force(open_archive(settings))
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import IO, Any, Self, cast
 
 from config.secret_files import SUFFIX
+from process.children import die_with_parent
 from process.private import private_file, private_folder
 from text.errors import UserError
-from workers.queue.embedded import EmbeddedServer, die_with_parent
+from workers.queue.embedded import EmbeddedServer
 
 # `-P` keeps the current folder off the import path: a `config.py` there would replace ours.
 CALLVAULT = (sys.executable, "-P", "-m", "cli.main")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import typer
+from typer._param_types import coerce_cli_path
 from typer.core import TyperCommand, TyperGroup
 
 from cli.help import Help, split_examples, write_commands
@@ -29,18 +31,58 @@ _MAY_BE_EMPTY = "VALUE"  # the metavar of a field of Telnyx, where an empty text
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer exports neither this class nor its children
 
 
+_DIGITS = re.compile(r"[0-9]{1,15}")
+
+
 class _WhenGiven:
-    """Has Typer prepare the reading of an option only if it has a value: to prepare one takes pydantic a millisecond."""
+    """Reads what is typed as Typer does, and Typer itself only if that takes more than to look at it.
+
+    Typer reads by pydantic, which takes longer to import than a short command to run.
+    """
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """Read a value as Typer does."""
         if value is None:
             return () if param.multiple or param.nargs == -1 else None
+        wanted = param.type_descriptor
+        kind, options = wanted.annotation, wanted.parameter_info
+        if options.parser is None and _are_texts(value if isinstance(value, list | tuple) else [value]):
+            match value:
+                case str() if kind is str:
+                    return value
+                case list() | tuple() if kind == list[str]:
+                    return [*value]
+                case str() if kind is int and not options.clamp and _DIGITS.fullmatch(value):
+                    number = int(value)
+                    if (options.min or 0) <= number <= (number if options.max is None else options.max):
+                        return number
+                case str() if kind is Path:
+                    return coerce_cli_path(Path(value), options, path_type=Path, param=param, ctx=ctx)
         param._runtime_param = None
         return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
 
 
-class _Command(Help, TyperCommand):
+def _are_texts(values: Iterable[Any]) -> bool:
+    """Whether all values are texts of characters; what was typed can hold other bytes."""
+    try:
+        return all(isinstance(one, str) and one.encode() is not None for one in values)
+    except UnicodeEncodeError:
+        return False
+
+
+class _AsksForHelp:
+    """Goes before `TyperCommand` or `TyperGroup`: the default of `--help` is a bool, since Typer reads any other by pydantic."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option `--help`."""
+        typed: Any = super()
+        found = typed.get_help_option(ctx)
+        if found is not None:
+            found.default = False
+        return found
+
+
+class _Command(_AsksForHelp, Help, TyperCommand):
     """A command with a help of our form.
 
     It refuses an empty value, because an unset variable of a script would otherwise mean something else.
@@ -74,7 +116,7 @@ class _Command(Help, TyperCommand):
             raise Interrupted(what_stands(str(ctx.command_path).removeprefix("callvault "))) from None
 
 
-class Group(Help, TyperGroup):
+class Group(_AsksForHelp, Help, TyperGroup):
     """A group of commands that suggests the nearest one for a mistyped name."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -91,13 +133,6 @@ class Group(Help, TyperGroup):
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise UsedWrongly(_unknown("command", args[0], self.list_commands(ctx), ctx))
         return super().resolve_command(ctx, args)
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """The `--help` of a group. Its default is a bool, because Typer imports pydantic to read any other."""
-        found = super().get_help_option(ctx)
-        if found is not None:
-            found.default = False
-        return found
 
 
 class _Typer(typer.Typer):
@@ -143,6 +178,8 @@ _NEVER_MEANT = ("erase",)  # nobody erases for good by a guess: `release` is clo
 
 
 def _unknown(kind: str, typed: str, known: Iterable[str], ctx: Any) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(typed, [name for name in known if name not in _NEVER_MEANT], 1)
     return f"unknown {kind} {typed}" + (f"; did you mean {near[0]}?" if near else _see_help(ctx))
 

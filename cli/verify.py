@@ -99,7 +99,7 @@ def command(
 
 def _run(settings: Settings, options: Options) -> int:
     from cli.register import register_problems
-    from workers.runtime import open_archive
+    from workers.opening import open_archive
     from workers.seals.signing import open_seal_keys
 
     console = open_console(stderr=True)

@@ -12,17 +12,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
-
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
+from typing import Any, Literal, NoReturn, Self
 
 from config.ask_why import ACTS, read_ask_why
 from config.secret_files import SUFFIX, environment, read_secret_file, secret_files
+from config.setting import SameIn, Secret, Setting, at_least, flag, number, one_of, secret, secrets, setting, whole
 from config.values import (
     QuietHours,
     TranscriptionPolicy,
-    at_least,
     read_archive_url,
     read_base_url,
     read_duration,
@@ -53,501 +50,549 @@ class SettingsError(UsedWrongly):
     """A setting cannot be used. The text names it, what was read and what is expected."""
 
 
-# Which processes should have the same value: workers and commands, workers alone, or none, since it is of each process.
-SameIn = Literal["service", "workers", "nothing"]
+class Settings:
+    """All settings of one process, read once by `load_settings`; they do not change.
 
+    The class has the rows of the table, by attribute; what is made of it has the values.
 
-def _setting(
-    name: str, default: Any, *, help: str, expected: str, secret: bool = False, same_in: SameIn = "service"
-) -> Any:
-    return Field(
-        default=default,
-        validation_alias=name,
-        description=help,
-        json_schema_extra={"expected": expected, "secret": secret, "same_in": same_in},
+    Args:
+        values: of settings, by attribute; the others have their defaults.
+
+    Attributes:
+        given: the attributes of the settings that were given.
+    """
+
+    given: frozenset[str]
+
+    telnyx_api_key: Secret | None = secret(
+        "TELNYX_API_KEY", help="Telnyx API v2 key.", expected="an API v2 key from the Telnyx portal"
     )
-
-
-Duration = Annotated[timedelta, BeforeValidator(read_duration)]
-Interval = Annotated[Duration, AfterValidator(at_least("1s"))]
-Days = Annotated[Duration, AfterValidator(at_least("1d"))]
-
-
-class Settings(BaseModel):
-    """All settings of one process, read once by `load_settings`."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
-
-    telnyx_api_key: SecretStr | None = _setting(
-        "TELNYX_API_KEY", None, secret=True, help="Telnyx API v2 key.", expected="an API v2 key from the Telnyx portal"
-    )
-    telnyx_public_keys: Annotated[tuple[str, ...], BeforeValidator(read_public_keys)] = _setting(
+    telnyx_public_keys: tuple[str, ...] = setting(
         "TELNYX_PUBLIC_KEY",
         (),
+        read_public_keys,
         same_in="nothing",
         help="Webhook public key. Separate several with commas while you rotate keys.",
         expected="one or more base64 Ed25519 public keys of 32 bytes, separated by commas",
     )
-    telnyx_base_url: Annotated[str, BeforeValidator(read_base_url)] = _setting(
+    telnyx_base_url: str = setting(
         "TELNYX_BASE_URL",
         "https://api.telnyx.com/v2",
+        read_base_url,
         help="Base URL of the Telnyx API.",
         expected="an https URL (http only on this machine or a private network)",
     )
-    redis_url: Annotated[SecretStr | None, BeforeValidator(read_redis_url)] = _setting(
+    redis_url: Secret | None = secret(
         "REDIS_URL",
-        None,
-        secret=True,
+        read_redis_url,
         same_in="nothing",
         help="Redis or Valkey server. If unset, Callvault runs an embedded Valkey server that keeps its data in "
         "the data folder.",
         expected="redis://, rediss://, unix:// or redis+sentinel://host,host/name; docs/redis.md lists their options",
     )
-    archive_url: Annotated[str | None, BeforeValidator(read_archive_url)] = _setting(
+    archive_url: str | None = setting(
         "CALLVAULT_ARCHIVE_URL",
         None,
+        read_archive_url,
         help="Where the archive is stored. If unset, in the folder `archive` in the data folder.",
         expected=_PLACE,
     )
-    exports_url: Annotated[str | None, BeforeValidator(read_archive_url)] = _setting(
+    exports_url: str | None = setting(
         "CALLVAULT_EXPORTS_URL",
         None,
+        read_archive_url,
         help="Where the exports of the ops pages lie until they end (docs/export.md). If unset, in the folder `exports` in "
         "the data folder, which serves where receivers and workers are on one machine. It must not be in the archive, and "
         "workers need the right to delete there.",
         expected=_PLACE,
     )
-    data_folder: Annotated[Path, BeforeValidator(read_folder)] = _setting(
+    data_folder: Path = setting(
         "CALLVAULT_DATA",
         Path("callvault-data"),
+        read_folder,
         same_in="nothing",
         help="Folder for local data: the embedded Valkey's data, the search catalogue and the default archive.",
         expected="the path of a folder",
     )
-    delete_originals: Literal["never", "verified"] = _setting(
+    delete_originals: Literal["never", "verified"] = setting(
         "CALLVAULT_DELETE_ORIGINALS",
         "never",
+        one_of("never", "verified"),
         help="Whether Callvault deletes an original at Telnyx once its archived copy is proven.",
         expected="never or verified",
     )
-    delete_after: Duration = _setting(
+    delete_after: timedelta = setting(
         "CALLVAULT_DELETE_AFTER",
         timedelta(hours=24),
+        read_duration,
         help="Grace period between the commit record and the deletion of the original. The original also stays "
         "until its day is sealed, unless you set this to less than a day plus `CALLVAULT_SEAL_AFTER`.",
         expected="a duration such as 2s, 15m, 24h or 30d",
     )
-    proof: Literal["store", "read-back"] = _setting(
+    proof: Literal["store", "read-back"] = setting(
         "CALLVAULT_PROOF",
         "store",
+        one_of("store", "read-back"),
         help="How Callvault proves an archived object: `store` uses the strongest proof that the store offers, "
         "`read-back` always reads the object back.",
         expected="store or read-back",
     )
-    delete_batch: Annotated[int, Field(ge=1, le=10_000)] = _setting(
+    delete_batch: int = setting(
         "CALLVAULT_DELETE_BATCH",
         100,
+        whole(1, 10_000),
         same_in="workers",
         help="Maximum number of originals in one bulk deletion. Telnyx documents no limit; Callvault halves a "
         "batch that Telnyx refuses.",
         expected="a number from 1 to 10000",
     )
-    delete_stop_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
+    delete_stop_percent: float = setting(
         "CALLVAULT_DELETE_STOP_PERCENT",
         10.0,
+        number(0, 100),
         same_in="workers",
         help="Deletion pauses itself when more than this percentage of a batch, and at least three originals, fail "
         "their proof.",
         expected="a number from 0 to 100",
     )
-    transcriptions: Annotated[TranscriptionPolicy, BeforeValidator(read_transcriptions)] = _setting(
+    transcriptions: TranscriptionPolicy = setting(
         "CALLVAULT_TRANSCRIPTIONS",
         TranscriptionPolicy("wait", timedelta(0)),
+        read_transcriptions,
         help="Whether deletion waits for transcriptions. `ignore` waits for none. `wait 1h` waits for those that "
         "Telnyx is making, and, if the connection makes them, up to an hour after archiving for one that has "
         "not begun. `require` waits until there is one.",
         expected="ignore, require, or wait and a duration such as wait 1h",
     )
-    hold_connections: Annotated[tuple[str, ...], BeforeValidator(read_ids)] = _setting(
+    hold_connections: tuple[str, ...] = setting(
         "CALLVAULT_HOLD_CONNECTIONS",
         (),
+        read_ids,
         help="Connections under legal hold. No worker of this archive deletes their originals.",
         expected="connection ids, separated by commas",
     )
-    reconcile_every: Interval = _setting(
+    reconcile_every: timedelta = setting(
         "CALLVAULT_RECONCILE_EVERY",
         timedelta(hours=1),
+        at_least("1s"),
         same_in="workers",
         help="How often Callvault reconciles the recent days with Telnyx.",
         expected="a duration such as 1h, at least 1s",
     )
-    reconcile_recent: Days = _setting(
+    reconcile_recent: timedelta = setting(
         "CALLVAULT_RECONCILE_RECENT",
         timedelta(days=3),
+        at_least("1d"),
         same_in="workers",
         help="How far back days count as recent.",
         expected="a duration such as 3d, at least 1d",
     )
-    reconcile_open_every: Interval = _setting(
+    reconcile_open_every: timedelta = setting(
         "CALLVAULT_RECONCILE_OPEN_EVERY",
         timedelta(days=1),
+        at_least("1s"),
         same_in="workers",
         help="How often Callvault reconciles every open day with Telnyx.",
         expected="a duration such as 24h, at least 1s",
     )
-    reconcile_open: Days = _setting(
+    reconcile_open: timedelta = setting(
         "CALLVAULT_RECONCILE_OPEN",
         timedelta(days=30),
+        at_least("1d"),
         same_in="workers",
         help="How far back days count as open.",
         expected="a duration such as 30d, at least 1d",
     )
-    seal_after: Duration = _setting(
+    seal_after: timedelta = setting(
         "CALLVAULT_SEAL_AFTER",
         timedelta(hours=48),
+        read_duration,
         help="How long after a day ends Callvault seals it. Reconcile must first find nothing of that day missing.",
         expected="a duration such as 48h",
     )
-    seal_without_after: Interval = _setting(
+    seal_without_after: timedelta = setting(
         "CALLVAULT_SEAL_WITHOUT_AFTER",
         timedelta(days=30),
+        at_least("1s"),
         help="How long the seal of a day waits for a recording or transcription that Telnyx lists but does not "
         "deliver. Callvault then seals the day without it, records that and alerts. `callvault dead-letters "
         "accept ID --why ...` does it at once.",
         expected="a duration such as 30d, at least 1s",
     )
-    seal_key: SecretStr | None = _setting(
+    seal_key: Secret | None = secret(
         "CALLVAULT_SEAL_KEY",
-        None,
-        secret=True,
         help="OpenSSH Ed25519 key that signs seals. After it, list the public keys that signed earlier seals.",
         expected="the path or text of a private key without a passphrase, then public key files, separated by commas",
     )
-    timestamp_url: Annotated[str | None, BeforeValidator(read_http_url)] = _setting(
+    timestamp_url: str | None = setting(
         "CALLVAULT_TIMESTAMP_URL",
         None,
+        read_http_url,
         same_in="workers",
         help="RFC 3161 authority that time-stamps seals.",
         expected="an http or https URL",
     )
-    timestamp_ca: Path | None = _setting(
+    timestamp_ca: Path | None = setting(
         "CALLVAULT_TIMESTAMP_CA",
         None,
+        Path,
         same_in="nothing",
         help="Root certificates of that authority, for `callvault verify --seals`. If unset, Callvault does not "
         "check who issued a time stamp.",
         expected="a PEM file",
     )
-    not_found_wait: Interval = _setting(
+    not_found_wait: timedelta = setting(
         "CALLVAULT_NOT_FOUND_WAIT",
         timedelta(minutes=10),
+        at_least("1s"),
         same_in="workers",
         help="How long Callvault keeps asking for a recording that Telnyx does not know. A webhook can arrive "
         "before the API has the recording.",
         expected="a duration such as 10m, at least 1s",
     )
-    audio_tolerance: Duration = _setting(
+    audio_tolerance: timedelta = setting(
         "CALLVAULT_AUDIO_TOLERANCE",
         timedelta(seconds=2),
+        read_duration,
         help="How much the length of the audio may differ from the length that Telnyx reports. A larger difference "
         "is a finding, and the original is kept.",
         expected="a duration such as 2s or 500ms",
     )
-    audio_tolerance_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
+    audio_tolerance_percent: float = setting(
         "CALLVAULT_AUDIO_TOLERANCE_PERCENT",
         0.5,
+        number(0, 100),
         help="The same tolerance as a percentage of the reported length. The larger of the two applies.",
         expected="a number from 0 to 100",
     )
-    log_messages: Literal["off", "mirror", "mirror-and-dismiss"] = _setting(
+    log_messages: Literal["off", "mirror", "mirror-and-dismiss"] = setting(
         "CALLVAULT_LOG_MESSAGES",
         "mirror",
+        one_of("off", "mirror", "mirror-and-dismiss"),
         same_in="workers",
         help="Whether Callvault archives the log messages of external connections, and whether it then dismisses "
         "them at Telnyx.",
         expected="off, mirror or mirror-and-dismiss",
     )
-    upload_retry: Literal["never", "once"] = _setting(
+    upload_retry: Literal["never", "once"] = setting(
         "CALLVAULT_UPLOAD_RETRY",
         "never",
+        one_of("never", "once"),
         same_in="workers",
         help="Whether Callvault retries a failed upload of numbers, once for each cause.",
         expected="never or once",
     )
-    operator_connect_refresh: Interval | None = _setting(
+    operator_connect_refresh: timedelta | None = setting(
         "CALLVAULT_OPERATOR_CONNECT_REFRESH",
         None,
+        at_least("1s"),
         same_in="workers",
         help="How often Callvault asks Telnyx to refresh the Operator Connect state. If unset, never.",
         expected="a duration such as 24h, at least 1s",
     )
-    connections_file: Path | None = _setting(
+    connections_file: Path | None = setting(
         "CALLVAULT_CONNECTIONS_FILE",
         None,
+        Path,
         same_in="nothing",
         help="Configuration as code. Callvault compares this file with the account every hour and alerts on a "
         "difference.",
         expected="a TOML file",
     )
-    retention_file: Path | None = _setting(
+    retention_file: Path | None = setting(
         "CALLVAULT_RETENTION_FILE",
         None,
+        Path,
         same_in="nothing",
         help="Retention rules. They count once `callvault retention apply` has written them into the archive; until then "
         "a changed file is only reported.",
         expected="a TOML file",
     )
-    quiet_hours: Annotated[QuietHours | None, BeforeValidator(read_quiet_hours)] = _setting(
+    quiet_hours: QuietHours | None = setting(
         "CALLVAULT_QUIET_HOURS",
         None,
+        read_quiet_hours,
         same_in="workers",
         help="UTC hours in which Callvault delivers only critical alerts. It records the others.",
         expected="hours such as 22-06",
     )
-    alert_severities: Annotated[dict[str, str], BeforeValidator(read_severities)] = _setting(
+    alert_severities: dict[str, str] = setting(
         "CALLVAULT_ALERT_SEVERITIES",
         {},
+        read_severities,
         same_in="workers",
         help="Your own severities, by kind of alert. `off` delivers no alert of that kind.",
         expected="pairs such as audio-finding=info,log-message=critical",
     )
-    upload_pending_limit: Annotated[Duration, AfterValidator(at_least("1ms"))] = _setting(
+    upload_pending_limit: timedelta = setting(
         "CALLVAULT_UPLOAD_PENDING_LIMIT",
         timedelta(hours=1),
+        at_least("1ms"),
         same_in="workers",
         help="How long an upload of numbers may stay pending before Callvault alerts.",
         expected="a duration such as 1h, at least 1ms",
     )
-    queue_age_limit: Interval = _setting(
+    queue_age_limit: timedelta = setting(
         "CALLVAULT_QUEUE_AGE_LIMIT",
         timedelta(minutes=5),
+        at_least("1s"),
         help="How long a job may wait, or keep failing for a cause that Callvault never gives up on, before "
         "Callvault alerts. While a job waits that long, bulk work yields.",
         expected="a duration such as 5m, at least 1s",
     )
-    alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(read_list)] = _setting(
+    alert_urls: tuple[Secret, ...] = secrets(
         "CALLVAULT_ALERT_URLS",
-        (),
-        secret=True,
         same_in="workers",
         help="Where Callvault sends alerts, as Apprise URLs (Slack, Teams, PagerDuty, e-mail, webhooks and more).",
         expected="Apprise URLs, separated by spaces or commas",
     )
-    witness_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(read_list)] = _setting(
+    witness_urls: tuple[Secret, ...] = secrets(
         "CALLVAULT_WITNESS_URLS",
-        (),
-        secret=True,
         same_in="workers",
         help="Where Callvault sends the hash of the last seal once a day, as Apprise URLs. The hash reveals it "
         "when somebody removes the latest seals.",
         expected="Apprise URLs, separated by spaces or commas",
     )
-    encryption_key: str | None = _setting(
+    encryption_key: str | None = setting(
         "CALLVAULT_ENCRYPTION_KEY",
         None,
+        str,
         help="Your own key for encrypting objects: a KMS key id (S3), a key's resource name (GCS) or an encryption "
         "scope (Azure).",
         expected="the name of a key as the store writes it",
     )
-    storage_class: str | None = _setting(
+    storage_class: str | None = setting(
         "CALLVAULT_STORAGE_CLASS",
         None,
+        str,
         help="Storage class of audio as it is written, as the store names it. Everything else is small and read "
         "daily, and stays in the bucket's own class.",
         expected="a storage class such as STANDARD_IA, NEARLINE or Cool, whose objects can be read at once",
     )
-    prices_file: Path | None = _setting(
+    prices_file: Path | None = setting(
         "CALLVAULT_PRICES_FILE",
         None,
+        Path,
         same_in="nothing",
         help="Prices of storage, for `callvault cost`. If unset, Callvault uses the examples that it comes with.",
         expected="a TOML file as `callvault cost --print-prices` prints one",
     )
-    retention: Interval | None = _setting(
+    retention: timedelta | None = setting(
         "CALLVAULT_RETENTION",
         None,
+        at_least("1s"),
         help="How long each object is locked (S3 Object Lock, GCS object retention, Azure immutability).",
         expected="a duration such as 365d, at least 1s",
     )
-    lock_by_rules: bool = _setting(
+    lock_by_rules: bool = setting(
         "CALLVAULT_LOCK_BY_RULES",
         False,
+        flag,
         help="Whether each object of a recording is locked until the end that the retention rules in force give it, as "
         "it is written. With `CALLVAULT_RETENTION`, the later of the two ends.",
         expected="true or false",
     )
-    retention_mode: Literal["governance", "compliance"] = _setting(
+    retention_mode: Literal["governance", "compliance"] = setting(
         "CALLVAULT_RETENTION_MODE",
         "governance",
+        one_of("governance", "compliance"),
         help="Who can lift a lock: users with that permission (`governance`) or nobody (`compliance`).",
         expected="governance or compliance",
     )
-    dispose_credentials: SecretStr | None = _setting(
+    dispose_credentials: Secret | None = secret(
         "CALLVAULT_DISPOSE_CREDENTIALS",
-        None,
-        secret=True,
         same_in="nothing",
         help="Credentials of the store that may delete, for `callvault worker --dispose` and `callvault retention "
         "dispose` alone: the variables that its SDK reads. If unset, those of the environment.",
         expected="lines such as AWS_ACCESS_KEY_ID=...; best in a file that CALLVAULT_DISPOSE_CREDENTIALS_FILE names",
     )
-    dispose_hours: Annotated[QuietHours | None, BeforeValidator(read_quiet_hours)] = _setting(
+    dispose_hours: QuietHours | None = setting(
         "CALLVAULT_DISPOSE_HOURS",
         None,
+        read_quiet_hours,
         same_in="nothing",
         help="UTC hours in which `callvault worker --dispose` disposes of recordings. If unset, at any hour.",
         expected="hours such as 22-06",
     )
-    dispose_per_hour: Annotated[int, Field(ge=1, le=1_000_000)] = _setting(
+    dispose_per_hour: int = setting(
         "CALLVAULT_DISPOSE_PER_HOUR",
         10_000,
+        whole(1, 1_000_000),
         same_in="nothing",
         help="Maximum number of recordings that are disposed of in an hour.",
         expected="a number from 1 to 1000000",
     )
-    dispose_stop_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
+    dispose_stop_percent: float = setting(
         "CALLVAULT_DISPOSE_STOP_PERCENT",
         5.0,
+        number(0, 100),
         same_in="nothing",
         help="Disposal stops itself, until a person approves it, when more than this percentage of the archive, and "
         "more than ten recordings, would go in a day. 100 turns this off.",
         expected="a number from 0 to 100",
     )
-    object_labels: Literal["none", "metadata", "tags"] = _setting(
+    object_labels: Literal["none", "metadata", "tags"] = setting(
         "CALLVAULT_OBJECT_LABELS",
         "none",
+        one_of("none", "metadata", "tags"),
         help="Whether Callvault labels objects with the connection, channels and day of their recording, and how.",
         expected="none, metadata or tags",
     )
-    upload_buffer_mib: Annotated[int, Field(ge=8, le=65536)] = _setting(
+    upload_buffer_mib: int = setting(
         "CALLVAULT_UPLOAD_BUFFER_MIB",
         64,
+        whole(8, 65536),
         same_in="nothing",
         help="Memory of one worker process for uploads to a bucket, in MiB.",
         expected="a number from 8 to 65536",
     )
-    least_download_rate: Annotated[int, Field(ge=0, le=1_000_000_000)] = _setting(
+    least_download_rate: int = setting(
         "CALLVAULT_LEAST_DOWNLOAD_RATE",
         1024,
+        whole(0, 1_000_000_000),
         same_in="nothing",
         help="Minimum speed of a download in bytes per second, measured over a minute of waiting for data. "
         "Callvault ends a slower download and retries it later, so that it holds up no other. 0 turns the "
         "limit off.",
         expected="a number from 0 to 1000000000",
     )
-    concurrency: Annotated[int, Field(ge=1, le=256)] = _setting(
+    concurrency: int = setting(
         "CALLVAULT_CONCURRENCY",
         16,
+        whole(1, 256),
         same_in="nothing",
         help="Number of jobs that one worker process runs at the same time.",
         expected="a number from 1 to 256",
     )
-    ops_token: Annotated[SecretStr | None, BeforeValidator(read_token)] = _setting(
+    ops_token: Secret | None = secret(
         "CALLVAULT_OPS_TOKEN",
-        None,
-        secret=True,
+        read_token,
         same_in="nothing",
         help="Token for the ops pages and `/api/`. If unset, they answer on this machine only, without a sign-in.",
         expected="a secret of at least 16 characters",
     )
-    oidc_issuer: Annotated[str | None, BeforeValidator(read_issuer)] = _setting(
+    oidc_issuer: str | None = setting(
         "CALLVAULT_OIDC_ISSUER",
         None,
+        read_issuer,
         same_in="nothing",
         help="OpenID provider that people sign in with. Callvault reads the rest from its discovery document.",
         expected="an https URL (http only on this machine or a private network)",
     )
-    oidc_client_id: str | None = _setting(
+    oidc_client_id: str | None = setting(
         "CALLVAULT_OIDC_CLIENT_ID",
         None,
+        str,
         same_in="nothing",
         help="Id of Callvault at that provider.",
         expected="the id of a confidential client for the web",
     )
-    oidc_client_secret: SecretStr | None = _setting(
+    oidc_client_secret: Secret | None = secret(
         "CALLVAULT_OIDC_CLIENT_SECRET",
-        None,
-        secret=True,
         same_in="nothing",
         help="Secret of Callvault at that provider.",
         expected="the secret of that client",
     )
-    oidc_scopes: Annotated[tuple[str, ...], BeforeValidator(read_list)] = _setting(
+    oidc_scopes: tuple[str, ...] = setting(
         "CALLVAULT_OIDC_SCOPES",
         ("openid", "profile", "email"),
+        read_list,
         same_in="nothing",
         help="Scopes to ask for. Some providers send groups or a refresh token only with a further one.",
         expected="scopes, separated by spaces or commas; openid is always asked for",
     )
-    oidc_groups_claim: str = _setting(
+    oidc_groups_claim: str = setting(
         "CALLVAULT_OIDC_GROUPS_CLAIM",
         "groups",
+        str,
         same_in="nothing",
         help="Claim with the person's groups, in the id token or in the answer of the userinfo endpoint.",
         expected="the name of a claim",
     )
-    access_file: Path | None = _setting(
+    access_file: Path | None = setting(
         "CALLVAULT_ACCESS_FILE",
         None,
+        Path,
         same_in="nothing",
         help="Which groups and people have which role (docs/access.md). A receiver reads it when it starts.",
         expected="a TOML file",
     )
-    proxy_user_header: Annotated[str | None, BeforeValidator(read_header)] = _setting(
+    proxy_user_header: str | None = setting(
         "CALLVAULT_PROXY_USER_HEADER",
         None,
+        read_header,
         same_in="nothing",
         help="Header in which a proxy such as oauth2-proxy names the person who has signed in there.",
         expected="the name of a header such as X-Forwarded-Email",
     )
-    proxy_groups_header: Annotated[str | None, BeforeValidator(read_header)] = _setting(
+    proxy_groups_header: str | None = setting(
         "CALLVAULT_PROXY_GROUPS_HEADER",
         None,
+        read_header,
         same_in="nothing",
         help="Header in which that proxy names the person's groups, with commas between them.",
         expected="the name of a header such as X-Forwarded-Groups",
     )
-    proxy_addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(read_networks)] = _setting(
+    proxy_addresses: tuple[IPv4Network | IPv6Network, ...] = setting(
         "CALLVAULT_PROXY_ADDRESSES",
         (),
+        read_networks,
         same_in="nothing",
         help="Addresses of that proxy. From anywhere else, Callvault ignores its headers.",
         expected="IP addresses or networks such as 10.0.0.7 or 10.0.0.0/28, separated by commas",
     )
-    ops_mask_numbers: bool = _setting(
+    ops_mask_numbers: bool = setting(
         "CALLVAULT_OPS_MASK_NUMBERS",
         False,
+        flag,
         same_in="nothing",
         help="Whether the ops pages, `/api/` and inventories hide the middle digits of the two parties' numbers.",
         expected="true or false",
     )
-    ask_why: Annotated[tuple[str, ...], BeforeValidator(read_ask_why)] = _setting(
+    ask_why: tuple[str, ...] = setting(
         "CALLVAULT_ASK_WHY",
         (),
+        read_ask_why,
         help="For what people and programs must give a reason; the access log keeps it (docs/access-log.md).",
         expected=f"words from {', '.join(ACTS)}, separated by commas",
     )
-    unusual_recordings: Annotated[int | None, Field(ge=1, le=1_000_000)] = _setting(
+    unusual_recordings: int | None = setting(
         "CALLVAULT_UNUSUAL_RECORDINGS",
         None,
+        whole(1, 1_000_000),
         same_in="workers",
         help="Alert when one person plays, downloads or exports more recordings than this within an hour. If unset, never.",
         expected="a number from 1 to 1000000",
     )
-    api_requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = _setting(
+    api_requests_per_minute: int = setting(
         "CALLVAULT_API_REQUESTS_PER_MINUTE",
         600,
+        whole(0, 1_000_000),
         same_in="nothing",
         help="How many requests of one token `/api/` answers in a minute. 0 turns the limit off.",
         expected="a number from 0 to 1000000",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
         "CALLVAULT_LOG_LEVEL",
         "info",
+        one_of("debug", "info", "warning", "error"),
         same_in="nothing",
         help="Minimum severity of log lines.",
         expected="debug, info, warning or error",
     )
+
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(_DEFAULTS | values, given=frozenset(values))
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{name}: settings do not change; see `replaced`")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and vars(other) == vars(self)
+
+    def replaced(self, **values: Any) -> Self:
+        """The same with some other values."""
+        return type(self)(**{name: getattr(self, name) for name in self.given} | values)
 
     @property
     def exports_address(self) -> str:
@@ -560,13 +605,17 @@ class Settings(BaseModel):
         return self.archive_url or (self.data_folder.resolve() / "archive").as_uri()
 
 
+SETTINGS: dict[str, Setting] = {name: row for name, row in vars(Settings).items() if isinstance(row, Setting)}
+_DEFAULTS = {attribute: row.default for attribute, row in SETTINGS.items()}
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment, and the files that it names for secrets.
 
     An empty variable counts as not set, and the case of its name does not matter.
 
     Args:
-        overrides: values from the command line, by field name; None means not given.
+        overrides: values from the command line, by attribute; None means not given.
 
     Raises:
         SettingsError: a setting cannot be used.
@@ -574,61 +623,43 @@ def load_settings(**overrides: Any) -> Settings:
     variables = environment()
     try:
         files = secret_files(names_of_secrets(), variables)
-        read = {name: read_secret_file(name, path) for name, path in files.items()}
+        found: dict[str, Any] = variables | {name: read_secret_file(name, path) for name, path in files.items()}
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    found: dict[str, Any] = variables | read
-    found |= {name_of(Settings.model_fields[field]): value for field, value in overrides.items() if value is not None}
-    try:
-        return Settings(**{name: found[name] for name in names_of_settings() if name in found})
-    except ValidationError as error:
-        raise SettingsError(_explain(error, files)) from None
-
-
-def name_of(field: FieldInfo) -> str:
-    """The environment variable of a setting."""
-    return str(field.validation_alias)
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Whether a setting is a secret: it is never shown, and can come from a file."""
-    return bool(_extra(field)["secret"])
-
-
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    return cast(dict[str, Any], field.json_schema_extra)  # as `_setting` wrote it
+    found |= {SETTINGS[attribute].name: value for attribute, value in overrides.items() if value is not None}
+    values = {}
+    for attribute, row in SETTINGS.items():
+        if row.name in found:
+            try:
+                values[attribute] = row.read(found[row.name])
+            except ValueError as error:
+                raise SettingsError(_explain(row, found[row.name], str(error), files)) from None
+    return Settings(**values)
 
 
 def names_same_in(*groups: SameIn) -> tuple[str, ...]:
     """The environment variables of the settings that should be the same in these processes."""
-    return tuple(name_of(field) for field in Settings.model_fields.values() if _extra(field)["same_in"] in groups)
+    return tuple(row.name for row in SETTINGS.values() if row.same_in in groups)
 
 
 def names_of_settings() -> tuple[str, ...]:
     """The environment variables of all settings."""
-    return tuple(name_of(field) for field in Settings.model_fields.values())
+    return tuple(row.name for row in SETTINGS.values())
 
 
 def names_of_secrets() -> tuple[str, ...]:
     """The environment variables of the settings that are secrets."""
-    return tuple(name_of(field) for field in Settings.model_fields.values() if is_secret(field))
+    return tuple(row.name for row in SETTINGS.values() if row.is_secret)
 
 
-def _explain(error: ValidationError, files: Mapping[str, Path]) -> str:
-    first = error.errors()[0]
-    alias = str(first["loc"][0])
-    for name, field in Settings.model_fields.items():
-        if alias in (name, field.validation_alias):
-            read = _hidden(first["input"]) if is_secret(field) else repr(first["input"])
-            reason = re.sub(r"^Value error, ", "", first["msg"])
-            # pydantic's reasons, and ours that quote the value, only repeat the rest of the line.
-            is_repeated = first["type"] != "value_error" or reason.startswith(repr(first["input"]))
-            why = "" if is_repeated else f" ({reason})"
-            variable = name_of(field)
-            if variable in files:
-                variable, read = variable + SUFFIX, f"{read} in {files[variable]}"
-            return f"{variable}: cannot use {without_credentials(read + why)}; expected {_extra(field)['expected']}"
-    return f"{alias}: {first['msg']}"
+def _explain(row: Setting, value: object, reason: str, files: Mapping[str, Path]) -> str:
+    """Why a value cannot be used; a reason that quotes the value only repeats the rest of the line."""
+    read = _hidden(value) if row.is_secret else repr(value)
+    why = f" ({reason})" if reason and not reason.startswith(repr(value)) else ""
+    variable = row.name
+    if variable in files:
+        variable, read = variable + SUFFIX, f"{read} in {files[variable]}"
+    return f"{variable}: cannot use {without_credentials(read + why)}; expected {row.expected}"
 
 
 def without_credentials(text: str) -> str:

@@ -9,11 +9,10 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from config.roles import ROLES, role_of
 from config.scopes import Grant, scoped_grant
-from config.settings import Settings, SettingsError, name_of
+from config.setting import Secret
+from config.settings import SETTINGS, Settings, SettingsError
 
 _TABLES = ("groups", "people")
 _OF_OPENID = ("oidc_issuer", "oidc_client_id", "oidc_client_secret")
@@ -56,7 +55,7 @@ class OpenId:
 
     issuer: str
     client_id: str
-    client_secret: SecretStr = field(repr=False)
+    client_secret: Secret = field(repr=False)
     scopes: tuple[str, ...]
     groups_claim: str
 
@@ -224,4 +223,4 @@ def _assert_installed() -> None:
 
 
 def _variable(attribute: str) -> str:
-    return name_of(Settings.model_fields[attribute])
+    return SETTINGS[attribute].name

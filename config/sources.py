@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Collection, Iterable
@@ -10,15 +9,13 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from pydantic import SecretStr
-
 from config.secret_files import SUFFIX, environment, secret_files
+from config.setting import Secret
 from config.settings import (
     SERVE_METRICS,
     SERVE_REDIS_URL,
+    SETTINGS,
     Settings,
-    is_secret,
-    name_of,
     names_of_secrets,
     names_of_settings,
     without_credentials,
@@ -55,8 +52,8 @@ def written_settings(settings: Settings) -> dict[str, str | None]:
     """The values of all settings as `written_value` writes them, by name, in the order of the table."""
     resolved = {"archive_url": settings.archive_address, "data_folder": settings.data_folder.resolve()}
     return {
-        name_of(field): written_value(name_of(field), resolved.get(attribute, getattr(settings, attribute)))
-        for attribute, field in Settings.model_fields.items()
+        row.name: written_value(row.name, resolved.get(attribute, getattr(settings, attribute)))
+        for attribute, row in SETTINGS.items()
     }
 
 
@@ -72,8 +69,8 @@ def settings_in_force(
     """
     files = secret_files(names_of_secrets(), environment())
     written, rows = written_settings(settings), []
-    for attribute, field in Settings.model_fields.items():
-        name = name_of(field)
+    for attribute, row in SETTINGS.items():
+        name = row.name
         source: Source = "default"
         if attribute in options:
             source = "command line"
@@ -81,9 +78,9 @@ def settings_in_force(
             source = "callvault up"
         elif name in files:
             source = "file"
-        elif attribute in settings.model_fields_set:
+        elif attribute in settings.given:
             source = "environment"
-        rows.append(InForce(name, written[name], source, str(files.get(name, "")), is_secret(field)))
+        rows.append(InForce(name, written[name], source, str(files.get(name, "")), row.is_secret))
     return rows
 
 
@@ -98,9 +95,9 @@ def written_value(name: str, value: Any) -> str | None:
             return None
         case tuple() | dict() if not value:
             return None
-        case SecretStr():
+        case Secret():
             return _fingerprint(name, value.get_secret_value())
-        case (SecretStr(), *_):
+        case (Secret(), *_):
             return _fingerprint(name, " ".join(one.get_secret_value() for one in value))
         case timedelta():
             return format_duration(value.total_seconds())
@@ -143,5 +140,7 @@ def unknown_settings() -> list[str]:
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, [*known], 1)
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [*known], 1)
     return f"; did you mean {near[0]}?" if near else ""

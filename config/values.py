@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import ipaddress
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -29,20 +28,9 @@ _REDIS_WORDS = {
 SENTINEL_PORT = 26379
 
 
-def read_duration(value: object) -> object:
+def read_duration(value: str | timedelta) -> timedelta:
     """A duration. Here and below, a value that is not text passes unchanged."""
     return parse_duration(value) if isinstance(value, str) else value
-
-
-def at_least(least: str) -> Callable[[timedelta], timedelta]:
-    """A check that a duration is no shorter than `least`, such as `1d`."""
-
-    def check(value: timedelta) -> timedelta:
-        if value < parse_duration(least):
-            raise ValueError(f"the minimum is {least}")
-        return value
-
-    return check
 
 
 def read_public_keys(value: object) -> object:
@@ -135,7 +123,9 @@ def read_redis_url(value: object) -> object:
         _port(parts)
     for name, values in query.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, 1)
             raise ValueError("unknown option" + (f"; did you mean {near[0]}?" if near else ""))
         if name in _REDIS_WORDS and values[-1] not in _REDIS_WORDS[name]:
             raise ValueError(f"{name} must be {' or '.join(_REDIS_WORDS[name])}")
@@ -212,13 +202,13 @@ def _decoded(path: str) -> str:
     return unquote(path)
 
 
-def read_folder(value: object) -> object:
+def read_folder(value: object) -> Path:
     """The path of a folder."""
     if str(value).startswith("~"):
         raise ValueError("Callvault does not expand ~; write the whole path")
     if "://" in str(value):
         raise ValueError("a URL, not a path")
-    return value
+    return Path(str(value))
 
 
 def is_id(text: str) -> bool:
@@ -303,7 +293,7 @@ def read_transcriptions(value: object) -> object:
     raise ValueError("unknown policy")
 
 
-def read_list(value: object) -> object:
+def read_list(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """Words, separated by commas or spaces."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 

@@ -10,7 +10,7 @@ import typer
 
 from cli.help import Page, page_of
 from cli.main import COMMANDS, app
-from config.settings import Settings, name_of
+from config.settings import SETTINGS
 
 # Their operations are in docs/telnyx-operations.md.
 _WITHOUT_THEIR_OWN = ("callvault telnyx",)
@@ -71,7 +71,7 @@ FILES = (
 
 def settings() -> list[tuple[str, str]]:
     """The name and the meaning of each setting."""
-    return [(name_of(field), str(field.description)) for field in Settings.model_fields.values()]
+    return [(row.name, row.help) for row in SETTINGS.values()]
 
 
 JSON = """\

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 from cli.telnyx import command_name
 from config.ask_why import ACTS
 from config.roles import ROLES
 from config.scopes import SCOPED_ROLES
-from config.settings import Settings, name_of, names_of_secrets
+from config.settings import SETTINGS, names_of_secrets
 from config.sources import written_value
 from docs import accesses, commands, manual
 from service.metrics import TABLE
@@ -58,11 +57,10 @@ def configuration() -> str:
     """`docs/configuration.md`, from `config/settings.py`."""
     lines = ["# Configuration", "", _GENERATED.strip(), "", *_SETTINGS_FROM, ""]
     lines += ["| name | default | meaning | expected |", "| --- | --- | --- | --- |"]
-    for field in Settings.model_fields.values():
-        extra = cast(dict[str, Any], field.json_schema_extra)
-        written = written_value(name_of(field), field.default)
+    for row in SETTINGS.values():
+        written = written_value(row.name, row.default)
         default = "unset" if written is None else f"`{written}`"
-        lines.append(f"| `{name_of(field)}` | {default} | {field.description} | {extra['expected']} |")
+        lines.append(f"| `{row.name}` | {default} | {row.help} | {row.expected} |")
     secrets = ", ".join(f"`{name}`" for name in names_of_secrets())
     lines += ["", "Write durations as `2s`, `15m`, `24h`, `30d` or `1h30m`.", "", *_SECRETS, "", f"{secrets}."]
     return "\n".join(lines) + "\n"

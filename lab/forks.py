@@ -317,13 +317,12 @@ def _serve() -> list[list[str]]:
 
 def _remember_fingerprints(environment: Mapping[str, str]) -> None:
     """Make the fingerprints of secrets before the fork, which are slow on purpose: the next forks have them too."""
-    from pydantic import SecretStr
-
+    from config.setting import Secret
     from config.settings import names_of_secrets
     from config.sources import written_value
 
     for name in environment.keys() & {*names_of_secrets()}:
-        written_value(name, SecretStr(environment[name]))
+        written_value(name, Secret(environment[name]))
 
 
 def _tell(report: int, number: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 
 
 @cache
 def own_version() -> str:
     """The version of the installed package; `unknown` where the code runs without being installed."""
     try:
-        return version("callvault")
-    except PackageNotFoundError:
+        return metadata.version("callvault")
+    except metadata.PackageNotFoundError:
         return "unknown"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from config.secret_files import SUFFIX
-from config.settings import Settings, name_of, names_of_secrets
+from config.settings import names_of_secrets, names_of_settings
 from lab.processes import run_callvault
 from service.metrics import TABLE
 
@@ -35,7 +35,7 @@ def test_the_commands_of_the_compose_file_are_commands(name: str) -> None:
 
 
 def test_the_settings_of_the_compose_file_are_settings() -> None:
-    known = {name_of(field) for field in Settings.model_fields.values()} | {"FORWARDED_ALLOW_IPS"}
+    known = {*names_of_settings()} | {"FORWARDED_ALLOW_IPS"}
     known |= {name + SUFFIX for name in names_of_secrets()}
     given = {name for one in ours().values() for name in one.get("environment", {})}
     assert "CALLVAULT_ARCHIVE_URL" in given
@@ -43,7 +43,7 @@ def test_the_settings_of_the_compose_file_are_settings() -> None:
 
 
 def test_every_setting_and_secret_file_reaches_the_containers_without_an_override_file() -> None:
-    names, secrets = {name_of(field) for field in Settings.model_fields.values()}, {*names_of_secrets()}
+    names, secrets = {*names_of_settings()}, {*names_of_secrets()}
     of_disposal = {name for name in names if "_DISPOSE_" in name}
     fixed = {"REDIS_URL", "CALLVAULT_DATA"}  # by the file, and by the image
     wanted = names - of_disposal - fixed | {name + SUFFIX for name in secrets - of_disposal - fixed}
@@ -67,9 +67,7 @@ def test_the_files_that_settings_name_lie_in_one_folder_and_what_may_delete_in_a
 
 
 _OF_PEOPLE = {
-    name_of(field)
-    for field in Settings.model_fields.values()
-    if re.match(r"CALLVAULT_(OIDC|PROXY|ACCESS|ASK|UNUSUAL|OPS|API)_", name_of(field))
+    name for name in names_of_settings() if re.match(r"CALLVAULT_(OIDC|PROXY|ACCESS|ASK|UNUSUAL|OPS|API)_", name)
 }
 
 
@@ -115,7 +113,7 @@ def test_only_the_service_that_disposes_gets_the_credentials_that_may_delete() -
         "CALLVAULT_SEAL_KEY",  # it signs what it records
         "CALLVAULT_DISPOSE_CREDENTIALS",
     }, "no key of Telnyx, and not what workers write with"
-    wanted = {name_of(field) for field in Settings.model_fields.values()}
+    wanted = {*names_of_settings()}
     assert {key for key in own if "_DISPOSE_" in key and not key.endswith(SUFFIX)} == {
         key for key in wanted if "_DISPOSE_" in key
     }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from config.settings import Settings, name_of
+from config.settings import SETTINGS
 from tests.test_deploy import LOADER
 from tests.test_kubernetes import KUBERNETES, ROOT, SCALED_OBJECT, objects, with_disposal
 
@@ -152,7 +152,7 @@ def test_disposal_takes_its_own_secret_or_the_role_of_its_own_account() -> None:
 
 
 def test_each_file_that_a_setting_names_is_a_value_of_the_chart() -> None:
-    names = {name_of(field) for field in Settings.model_fields.values() if field.annotation == Path | None}
+    names = {row.name for row in SETTINGS.values() if row.read is Path}
     texts = {
         "accessFile": '[groups]\n"voice team" = ["operator", "listener"]\n',
         "retentionFile": '[[rule]]\nname = "all"\n',

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from config.settings import Settings, name_of
+from config.settings import names_of_settings
 from lab.processes import run_callvault
 from tests.test_deploy import LOADER, SERIES, metrics_of
 
@@ -128,7 +128,7 @@ def test_everything_that_runs_is_unprivileged_bounded_and_watched(overlay: str) 
 
 @pytest.mark.parametrize("overlay", ["small", "large"])
 def test_the_commands_exist_and_the_settings_are_settings(overlay: str) -> None:
-    known = {name_of(field) for field in Settings.model_fields.values()}
+    known = {*names_of_settings()}
     for name, template in pods(overlay):
         if name == "callvault-valkey":
             continue

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings, name_of, names_of_secrets
+from config.settings import names_of_secrets, names_of_settings
 from lab.processes import ROOT, Process, free_port, run_callvault, wait_for
 from lab.webhooks import Signer
 from process.alive import LONGEST_SILENCE_SECONDS
@@ -93,7 +93,7 @@ def test_the_commands_exist_and_secrets_stand_in_no_unit(name: str) -> None:
     service = Unit(name)["Service"]
     program, *arguments = shlex.split(service["ExecStart"])
     assert program.endswith("/callvault") and run_callvault([*arguments, "--help"]).returncode == 0
-    known = {name_of(field) for field in Settings.model_fields.values()}
+    known = {*names_of_settings()}
     text = (UNITS / name).read_text()
     assert given_in("callvault.env") <= known and "TELNYX_API_KEY" in given_in("callvault.env")
     set_here = set(re.findall(r"(?m)^Environment=.*?\b([A-Z_]+)=", text))
@@ -115,7 +115,7 @@ def test_only_the_unit_that_disposes_has_the_credentials_that_may_delete_and_it_
         "/etc/callvault/callvault.env",
         "/etc/callvault/disposal.env",
     ], "of a variable in both, the second has the say"
-    known = {name_of(field) for field in Settings.model_fields.values()}
+    known = {*names_of_settings()}
     hinted = given_in("disposal.env", hints=True)
     assert {name for name in hinted - known if not SDKS.fullmatch(name)} == set() and given_in("disposal.env") == set()
     assert {"CALLVAULT_SEAL_KEY", "CALLVAULT_DISPOSE_HOURS", "AWS_ACCESS_KEY_ID"} <= hinted

@@ -6,7 +6,6 @@ import re
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Literal, NamedTuple
-from zoneinfo import ZoneInfo
 
 from text.counts import many
 
@@ -90,6 +89,8 @@ def zone_of(name: str) -> tzinfo:
     try:
         if name in _OF_THIS_MACHINE:
             raise KeyError(name)
+        from zoneinfo import ZoneInfo  # most commands read no rules
+
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ValueError(f"{name[:60]!r} is not a time zone such as UTC or Europe/Berlin") from None

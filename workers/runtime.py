@@ -7,32 +7,30 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
 from redis.exceptions import RedisError
 
 from archive import layout
 from archive.archive import Archive
-from archive.identity import NoArchive
 from archive.records import Record, encode_record
 from archive.sealed import SealedRecordings
 from archive.seals import Chain
-from archive.stores.lifecycle import is_cold
-from archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
+from config.setting import Secret
 from config.settings import Settings
 from config.values import is_local_host
 from process.logs import LogThrottle, get_logger
 from telnyx_api.account import Account
-from text.times import end_of_day, utc_now
+from text.times import end_of_day
 from workers.alerts.alerts import Alerts
 from workers.deletion.schedule import DeletionSchedule, LeavingOriginals
 from workers.engine.attempts import Attempts
 from workers.engine.clocks import ServerClock
 from workers.engine.connect import connect_command
+from workers.opening import open_archive
 from workers.queue.binding import assert_bound
 from workers.queue.change_feed import announce
 from workers.queue.history import History
@@ -150,60 +148,6 @@ def sealable_at(settings: Settings, day: date) -> float:
     return (end_of_day(day) + settings.seal_after).timestamp()
 
 
-def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now, *, needs_archive: bool = True) -> Archive:
-    """Open the archive of the settings. Only `callvault init` creates archives.
-
-    If the store does not answer, the identity is read later, before the first write, so a process also starts during an
-    outage.
-
-    Args:
-        settings: of the process.
-        now: see `StoreOptions`.
-        needs_archive: whether the caller needs an archive. If not, using a missing one raises `NoArchive`.
-
-    Raises:
-        StoreRefused: it cannot be opened, or is not an archive; the text has the advice.
-    """
-    address = settings.archive_address
-    if settings.archive_url is None and not settings.data_folder.is_dir():
-        raise StoreRefused(
-            f"data folder {settings.data_folder} does not exist; set CALLVAULT_DATA or --data to the folder the service uses, "
-            "or set CALLVAULT_ARCHIVE_URL"
-        )
-    archive = Archive(open_archive_store(settings, now), settings.proof, needs_identity=True)
-    try:
-        _ = archive.identity
-    except NoArchive:
-        if needs_archive:
-            raise
-    except StoreError as error:
-        log.info("the archive does not answer yet", archive=address, error=str(error))  # whoever uses it reports that
-    return archive
-
-
-def open_archive_store(settings: Settings, now: Callable[[], datetime] = utc_now) -> Store:
-    """Open the store of the settings, whether it holds an archive or not.
-
-    Raises:
-        StoreRefused: it cannot be opened, or audio would be written where nobody can read it.
-    """
-    if is_cold(settings.archive_address, settings.storage_class):
-        raise StoreRefused(
-            f"CALLVAULT_STORAGE_CLASS: nothing in {settings.storage_class} can be read before it is restored, so new audio "
-            "could not be proven or heard; unset it, and move audio there later by a lifecycle rule (docs/stores.md)"
-        )
-    options = StoreOptions(
-        buffer_bytes=settings.upload_buffer_mib * MIB,
-        encryption_key=settings.encryption_key,
-        storage_class=settings.storage_class,
-        retention=settings.retention,
-        retention_mode=settings.retention_mode,
-        label=settings.object_labels,
-        now=now,
-    )
-    return open_store(settings.archive_address, options)
-
-
 def open_alerts(settings: Settings, redis: AsyncRedis) -> Alerts:
     """The alerts of the settings."""
     urls = [url.get_secret_value() for url in settings.alert_urls]
@@ -226,7 +170,7 @@ def open_runtime(
         StoreRefused: the archive cannot be opened.
     """
     if settings.telnyx_api_key is None and not needs_telnyx:
-        settings = settings.model_copy(update={"telnyx_api_key": SecretStr(_NO_KEY)})
+        settings = settings.replaced(telnyx_api_key=Secret(_NO_KEY))
     account = Account.from_settings(settings)
     clock = ServerClock()
     archive = open_archive(settings, clock.latest, needs_archive=needs_archive)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from config.secret_files import SUFFIX
-from config.settings import Settings, SettingsError, load_settings, name_of, names_of_secrets
+from config.settings import SETTINGS, SettingsError, load_settings, names_of_secrets, names_of_settings
 from config.sources import settings_in_force, written_value
 from lab.processes import Process, callvault, free_port, run_callvault
 from lab.webhooks import Signer
@@ -109,13 +109,13 @@ def test_an_unusable_secret_in_a_file_names_the_file_and_not_the_secret(
 
 
 def test_every_default_is_written_as_a_value_that_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    for attribute, field in Settings.model_fields.items():
-        written = written_value(name_of(field), field.default)
+    for attribute, row in SETTINGS.items():
+        written = written_value(row.name, row.default)
         if written is None:
             continue
         with monkeypatch.context() as here:
-            here.setenv(name_of(field), written)
-            assert getattr(load_settings(), attribute) == field.default
+            here.setenv(row.name, written)
+            assert getattr(load_settings(), attribute) == row.default
 
 
 def test_config_shows_the_value_and_the_source_of_each_setting_and_no_secret(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_config_shows_the_value_and_the_source_of_each_setting_and_no_secret(tmp
     report = json.loads(done.stdout)
     assert (done.returncode, SECRET in done.stdout + done.stderr) == (0, False)
     rows = {row["name"]: row for row in report["settings"]}
-    assert set(rows) == {name_of(field) for field in Settings.model_fields.values()}
+    assert set(rows) == {*names_of_settings()}
     found = {name: (row["value"], row["source"]) for name, row in rows.items()}
     assert found["CALLVAULT_DATA"] == (str(tmp_path), "command line")
     assert found["CALLVAULT_ARCHIVE_URL"] == ((tmp_path / "archive").as_uri(), "default")

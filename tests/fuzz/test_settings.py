@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from config.settings import Settings, SettingsError, load_settings, name_of
+from config.settings import SettingsError, load_settings, names_of_settings
 from lab.processes import as_in_a_process
 from tests.fuzz.values import texts
 from workers.connections.document import BadDocument, load
 from workers.engine.connect import connect_worker
 from workers.queue.connect import connect_receiver
 
-NAMES = sorted(name_of(field) for field in Settings.model_fields.values())
+NAMES = sorted(names_of_settings())
 HINTS = st.sampled_from(
     ["1h", "30d", "wait 1h", "22-06", "a=off", "redis://h", "rediss://h/0?ssl_cert_reqs=none", "s3://b", "file:///x",
      "redis+sentinel://h/n", "redis+sentinel://[::1]:1,b/n/x", "redis://:p%40@h:99999/0", "https://h", "http://[::1]/v2"]

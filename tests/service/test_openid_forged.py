@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from pydantic import SecretStr
 
+from config.setting import Secret
 from config.sign_in import OpenId
 from lab.servers import HttpServer
 from service.ops.oidc import Granted, Provider, ProviderAway, ProviderRefused
@@ -89,7 +89,7 @@ class BadProvider:
     async def sign_in(self, token: str | None, **options: Any) -> Granted:
         if token is not None:
             self.tokens = 200, {"id_token": token, "access_token": REFUSED}
-        provider = Provider(OpenId(self.issuer, "callvault", SecretStr(SECRET), ("openid",), "groups"))
+        provider = Provider(OpenId(self.issuer, "callvault", Secret(SECRET), ("openid",), "groups"))
         try:
             return await provider.redeem("code", options.get("issuer"), "http://x/callback", NONCE, "verifier")
         finally:
@@ -158,7 +158,7 @@ async def test_a_token_that_is_not_right_is_refused(how: str, bad: BadProvider) 
 
 
 async def test_a_new_key_of_the_provider_is_found_and_asked_for_once_in_ten_seconds(bad: BadProvider) -> None:
-    provider = Provider(OpenId(bad.issuer, "callvault", SecretStr(SECRET), ("openid",), "groups"))
+    provider = Provider(OpenId(bad.issuer, "callvault", Secret(SECRET), ("openid",), "groups"))
     bad.tokens = 200, {"id_token": signed(bad.claims()), "access_token": "x"}
     assert (await provider.redeem("code", bad.issuer, "http://x", NONCE, "v")).subject == "ada"
     bad.keys, bad.tokens = (
@@ -206,7 +206,7 @@ async def test_an_answer_that_cannot_be_used_is_an_error_in_one_line(
 
 async def test_a_provider_that_is_away_is_asked_for_its_document_once_in_five_seconds(bad: BadProvider) -> None:
     bad.server.stop()
-    provider = Provider(OpenId(bad.issuer, "callvault", SecretStr(SECRET), ("openid",), "groups"))
+    provider = Provider(OpenId(bad.issuer, "callvault", Secret(SECRET), ("openid",), "groups"))
     for _ in range(2):
         with pytest.raises(ProviderAway, match="does not answer"):
             await provider.address_to_sign_in("http://x", "state", NONCE, "v")
@@ -221,7 +221,7 @@ async def test_a_provider_that_is_away_is_asked_for_its_document_once_in_five_se
 async def test_new_tokens_are_kept_when_the_provider_falls_silent_after_it_gave_them(bad: BadProvider) -> None:
     """The earlier refresh token may be used up; to send it again could end the session."""
     bad.tokens = 200, {"id_token": signed(bad.claims()), "access_token": "a", "refresh_token": "first"}
-    provider = Provider(OpenId(bad.issuer, "callvault", SecretStr(SECRET), ("openid",), "groups"))
+    provider = Provider(OpenId(bad.issuer, "callvault", Secret(SECRET), ("openid",), "groups"))
     granted = await provider.redeem("code", None, "http://x", NONCE, "v")
     bad.tokens, bad.userinfo = (200, {"access_token": "b", "refresh_token": "second"}), (503, {})
     with pytest.raises(ProviderAway) as caught:
@@ -272,7 +272,7 @@ async def test_an_answer_without_an_end_is_refused_while_it_arrives() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    provider = Provider(OpenId(f"http://127.0.0.1:{port}", "callvault", SecretStr(SECRET), ("openid",), "groups"))
+    provider = Provider(OpenId(f"http://127.0.0.1:{port}", "callvault", Secret(SECRET), ("openid",), "groups"))
     async with server:
         with pytest.raises(ProviderRefused, match="sends more than 1 MiB"):
             await provider.check()

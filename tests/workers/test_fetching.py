@@ -115,7 +115,7 @@ async def test_the_tolerance_is_the_settings(runtime: Runtime, files: Files) -> 
     at = WAV.index(b"data") + 4
     files.data = files.data[:at] + (58 * 16_000).to_bytes(4, "little") + files.data[at + 4 :]
     assert (await fetch(runtime, files)).summary.findings == []
-    strict = runtime.settings.model_copy(update={"audio_tolerance": timedelta(seconds=1)})
+    strict = runtime.settings.replaced(audio_tolerance=timedelta(seconds=1))
     fetched = await fetch(dataclasses.replace(runtime, settings=strict), files)
     assert fetched.summary.findings == ["duration"]
 

@@ -26,11 +26,12 @@ from workers.engine.run import job
 from workers.init import init_archive
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, MAIN_QUEUE, SEALS, TRANSCRIBING, UNSEALED_KNOWN
 from workers.main import watch_binding
+from workers.opening import open_archive
 from workers.queue.binding import AnotherArchive, assert_bound
 from workers.reconcile.comparison import Tally
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import RecordingRequest
-from workers.runtime import Runtime, open_archive, open_runtime, runtime_at
+from workers.runtime import Runtime, open_runtime, runtime_at
 
 READING = ("status", "doctor", "find", "get ID", "verify", "verify --seals", "index", "logs list", "seal --due",
            "backfill --since 1d", "deletions hold ID --why x", "erase ID --reason x --yes")  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings, name_of, names_same_in
+from config.settings import names_of_settings, names_same_in
 from lab.processes import callvault, callvault_here, receiver, run_callvault, wait_for
 from lab.worker import settings_of
 from workers.keys import RUNNING, RUNNING_ALIVE
@@ -117,7 +117,5 @@ async def test_a_secret_that_is_not_set_here_is_no_difference(environment: dict[
 
 def test_every_setting_says_which_processes_share_it() -> None:
     groups = [names_same_in(group) for group in ("service", "workers", "nothing")]
-    assert all(groups) and {name for group in groups for name in group} == {
-        name_of(field) for field in Settings.model_fields.values()
-    }
+    assert all(groups) and {name for group in groups for name in group} == {*names_of_settings()}
     assert "CALLVAULT_DELETE_ORIGINALS" in groups[0] and "CALLVAULT_CONCURRENCY" in groups[2]

@@ -27,7 +27,7 @@ _number = iter(range(10**6))
 
 @pytest.fixture
 def limited(runtime: Runtime) -> Runtime:
-    return replace(runtime, settings=runtime.settings.model_copy(update={"unusual_recordings": LIMIT}))
+    return replace(runtime, settings=runtime.settings.replaced(unusual_recordings=LIMIT))
 
 
 def lines(

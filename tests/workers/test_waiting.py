@@ -14,7 +14,7 @@ from config.settings import Settings
 from lab.servers import RunningSandbox
 from lab.worker import runtime_of
 from tests.workers.steps import assert_archived, kinds_of_alerts
-from text.times import format_instant, utc_now
+from text.times import format_instant, parse_duration, utc_now
 from workers.engine import failing
 from workers.engine.attempts import Attempt
 from workers.engine.failing import failure_class_of
@@ -100,7 +100,7 @@ async def test_an_unknown_recording_is_given_up_only_after_it_was_unknown_withou
 
 @pytest.mark.parametrize("wait", ["1s", "10m", "1d", "30d"])
 def test_a_job_is_given_up_by_time_within_the_remembered_attempts(wait: str) -> None:
-    found = [*FAILURE_CLASSES.values(), failure_class_of(NotYet(), Settings(CALLVAULT_NOT_FOUND_WAIT=wait))]
+    found = [*FAILURE_CLASSES.values(), failure_class_of(NotYet(), Settings(not_found_wait=parse_duration(wait)))]
     for cause in (cause for cause in found if cause.give_up_seconds):
         attempts, at = list[Attempt](), utc_now()
         while not cause.is_final(*cause.of(attempts[-100:])):

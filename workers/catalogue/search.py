@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -191,12 +192,17 @@ def ids_beginning(path: Path, beginning: str, most: int) -> list[str]:
         return [str(id_) for (id_,) in db.execute(sql, (beginning, f"{beginning}\U0010ffff", most))]
 
 
-def search_all(path: Path, query: Query, reach: Reach) -> Iterator[Hit]:
-    """All hits within a reach, latest first, read a page at a time."""
-    before = None
-    while hits := search(path, query, reach, _PAGE, before):
+def search_all(path: Path, query: Query, reach: Reach, most: int | None = None) -> Iterator[Hit]:
+    """All hits within a reach, latest first, read a page at a time.
+
+    Args:
+        path, query, reach: as of `search`.
+        most: how many at most; None: all.
+    """
+    before, left = None, sys.maxsize if most is None else most
+    while left > 0 and (hits := search(path, query, reach, min(_PAGE, left), before)):
         yield from hits
-        before = hits[-1].place
+        before, left = hits[-1].place, left - len(hits)
 
 
 class Chosen(msgspec.Struct, frozen=True):

@@ -75,7 +75,7 @@ def own_duties(settings: Settings) -> Duties:
 
 def is_sealed_first(settings: Settings) -> bool:
     """Whether an original stays until its day is sealed: always, unless a person has set a shorter grace period."""
-    return "delete_after" not in settings.model_fields_set or settings.delete_after >= settings.seal_after + _A_DAY
+    return "delete_after" not in settings.given or settings.delete_after >= settings.seal_after + _A_DAY
 
 
 def strictest(all_of_them: Iterable[Duties]) -> Duties:

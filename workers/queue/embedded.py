@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import os
@@ -14,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,7 +26,6 @@ from text.errors import UserError
 if TYPE_CHECKING:
     from config.settings import Settings
 
-_PR_SET_PDEATHSIG = 1
 _ANOTHER_SECONDS = 20.0  # as long as one that was told to stop may take
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 (macOS) to 108 (Linux) bytes
 
@@ -81,12 +78,6 @@ def _answers(path: Path) -> bool:
             return probe.recv(16).startswith(b"+PONG")
     except OSError:
         return False
-
-
-def die_with_parent() -> None:
-    """For `preexec_fn`: have the kernel end this child when its parent dies. Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class EmbeddedServer:
@@ -151,6 +142,8 @@ class EmbeddedServer:
         return None
 
     def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
+        from process.children import die_with_parent  # most commands start no server
+
         # fmt: off
         arguments = [
             server_binary(), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",

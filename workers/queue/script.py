@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
+from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -95,7 +96,7 @@ class Script:
 
 
 def _read(package: str, file: str) -> str:
-    return files(package).joinpath(file).read_text("utf-8")
+    return Path(str(import_module(package).__file__)).with_name(file).read_text("utf-8")
 
 
 def _literal(value: _Constant) -> str:
