@@ -146,7 +146,11 @@ class DeletionSchedule:
 
     async def done(self, folder: str) -> None:
         """Remove a folder."""
-        await self._redis.zrem(DELETIONS_DUE, folder)
+        await self._redis.execute_command(*self.removal(folder))
+
+    def removal(self, folder: str) -> tuple[str, ...]:
+        """The command that removes a folder, for whoever sends others with it."""
+        return "ZREM", DELETIONS_DUE, folder
 
     async def count(self) -> int:
         """How many entries there are."""
@@ -228,9 +232,8 @@ class LeavingOriginals:
 
     async def has_left(self, recording_id: str, folder: str) -> None:
         """Record for an hour that Callvault deleted an original, and remove it here."""
-        await _REMEMBER(self._redis, (LEFT,), (recording_id, folder, _REMEMBERED_SECONDS))
-        await self._redis.zrem(LEFT_TRANSCRIPTIONS, f"{recording_id} {folder}")
-        await self.take_away([recording_id])
+        keys = (LEFT, LEFT_TRANSCRIPTIONS, LEAVING)
+        await _REMEMBER(self._redis, keys, (recording_id, folder, _REMEMBERED_SECONDS))
 
     async def transcription_leaves(self, recording_id: str, folder: str) -> None:
         """Record for an hour that the deletion of a transcription is about to be sent."""

@@ -137,17 +137,22 @@ class Attempts:
         )
         return [now - float(since or now) for since in answers[2::3]]
 
-    async def done(self, job_id: str) -> bool:
+    async def done(self, job_id: str, *more: Sequence[str]) -> bool:
         """Forget the failures of a job that has succeeded, and end its dead letter.
+
+        Args:
+            job_id: of the job.
+            more: further commands of its end, sent with these.
 
         Returns:
             Whether there was a dead letter.
         """
-        last, _, ended = await write_when_full(  # every job does this, and a transaction would cost twice as much
+        last, _, ended, *_ = await write_when_full(  # every job does this, and a transaction would cost twice as much
             self._redis,
             ("LRANGE", ATTEMPTS + job_id, -1, -1),
             ("DEL", ATTEMPTS + job_id),
             ("HDEL", DEAD_LETTERS, job_id),
+            *more,
         )
         if last:
             await self._redis.zrem(FAILING_JOBS + msgspec.json.decode(last[0], type=Attempt).cause, job_id)
