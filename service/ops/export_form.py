@@ -6,10 +6,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from service.ops.accesses import asked
-from service.ops.exports import HOURS, choose, usable
+from service.ops.exports import HOURS, case_of_search, choose, usable
 from service.ops.forms import LONGEST_FIELD, LONGEST_IDS, read_change
 from service.ops.parts import Ops
 from service.ops.rendering import render
+from service.ops.view import view_of
 
 
 async def of_search(ops: Ops, request: Request) -> Response:
@@ -34,5 +35,7 @@ async def _form(ops: Ops, request: Request, form: dict[str, str]) -> Response:
     size = sum(one.size_bytes for one in chosen)
     values = {"form": form, "recordings": len(chosen), "size_bytes": size, "hours": HOURS}
     values["place"] = exports.store.url
+    case_id = case_of_search(form.get("search", ""))
+    values["case"] = (await view_of(request).case_names({case_id})).get(case_id) if case_id else None
     text = render("export.html", request, request.state.person, "Export with proofs", **values)
     return HTMLResponse(text)

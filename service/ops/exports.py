@@ -29,7 +29,7 @@ from text.counts import many
 from text.errors import UserError
 from text.sizes import format_size
 from text.times import format_instant, utc_now
-from workers.catalogue.query import read_box, read_query
+from workers.catalogue.query import BadQuery, read_box, read_query
 from workers.catalogue.search import Chosen
 from workers.export.encryption import read_recipients, recipients_of_lines
 from workers.export.make import Progress, read_progress
@@ -70,6 +70,7 @@ class ShownExport(msgspec.Struct, frozen=True):
         at: when it was asked for: ISO 8601, UTC; likewise all instants.
         by: who asked for it.
         query: the search; empty: the recordings were selected one by one.
+        case: the name of the case that it searches for; None if it searches for none, or the catalogue does not know it.
         recordings: how many were asked for; size_bytes: of their audio, then of the bundle.
         recipients: for how many it is encrypted; 0: it is not.
         done: how many recordings a worker has written.
@@ -87,6 +88,7 @@ class ShownExport(msgspec.Struct, frozen=True):
     recordings: int
     size_bytes: int
     recipients: int
+    case: str | None = None
     done: int = 0
     ends_at: str | None = None
     sha256: str | None = None
@@ -120,9 +122,20 @@ async def look(ops: Ops, request: Request) -> ShownExports:
         for one in found
         if one.request is not None  # else its removal has begun
     ]
+    cases = {one.id: case_of_search(one.query) for one in shown}
+    names = await view_of(request).case_names({case_id for case_id in cases.values() if case_id})
+    shown = [msgspec.structs.replace(one, case=names.get(cases[one.id])) for one in shown]
     if view_of(request).masks_all:
         shown = [msgspec.structs.replace(one, query=masked_parties(one.query)) for one in shown]
     return ShownExports(shown, any(one.state in ("waiting", "working") for one in shown))
+
+
+def case_of_search(text: str) -> str:
+    """The id of the case that a search asks for; empty if it asks for none."""
+    try:
+        return read_query(read_box(text)).case or ""
+    except BadQuery:  # of an older version
+        return ""
 
 
 def _shown(export: Export, asked_for: Asked, progress: Progress | None) -> ShownExport:

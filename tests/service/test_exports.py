@@ -176,7 +176,10 @@ async def test_the_page_of_a_case_leads_to_a_bundle_that_names_it(site: Site, tm
     link = page.partition('<a href="/ops/exports/new')[2].partition('"')[0]
     form = site.client.get(f"/ops/exports/new{link}", headers=bearer(TOKEN)).raise_for_status().text
     search = form.partition('name="search" value="')[2].partition('"')[0]
+    assert f"of the case Doe, <code>{search}</code>" in form
     site.ask(search=search)
+    page = site.client.get("/ops/exports", headers=bearer(TOKEN)).raise_for_status().text
+    assert ">Case Doe <" in page and f"<code>case:{case_id}</code>" in page
     async with site.worker() as runtime:
         await site.make(runtime)
     (ready,) = site.shown()

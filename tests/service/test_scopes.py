@@ -256,6 +256,26 @@ def test_a_case_finds_no_masked_number_out_digit_by_digit(company: Company) -> N
         assert opened.status_code == 303, opened.text
 
 
+def test_a_case_outside_is_answered_as_one_that_does_not_exist(company: Company) -> None:
+    form = {"name": "theirs", "query": f"connection:{THEIRS}", "why": "a letter"}
+    officer = company.who("officer")
+    assert company.client.post("/ops/cases/open", headers=officer, data=form).status_code == 303
+    (case_id,) = [
+        one["case"]["id"] for one in company.api("/cases", officer)["cases"] if one["case"]["name"] == "theirs"
+    ]
+    held, _ = company.found(officer, case=case_id)
+    assert OUTSIDE in held and INSIDE not in held
+    for limits in LIMITS:
+        headers = company.who("listener", *limits)
+        outside, unknown = (
+            company.client.get("/api/recordings", headers=headers, params={"case": one}) for one in (case_id, "none")
+        )
+        assert (outside.status_code, unknown.status_code) == (200, 200)
+        assert outside.text.replace(case_id, "none") == unknown.text
+    unknown = company.client.get("/api/recordings", headers=company.who("listener"), params={"case": "none"})
+    assert unknown.status_code == 400, "a person without a scope learns that the id is wrong"
+
+
 def test_an_officer_with_a_scope_reads_the_access_log_of_one_recording_at_a_time(company: Company) -> None:
     headers, whole = company.who("officer", "--connection", OURS), company.who("officer")
     company.client.post("/ops/recordings/export", headers=whole, data={"ids": [INSIDE, OUTSIDE]})

@@ -29,8 +29,8 @@ def as_done(archive: Archive, key: str, data: bytes) -> tuple[bytes | None, bool
     """What a record of an erasure or a disposal says, without what is still there: one listing; blocks.
 
     Args:
-        archive: the archive.
-        key: of the record; that of any other object is fine.
+        archive: where the object lies.
+        key: its key; if it is no such record, its bytes come back as they are.
         data: its bytes.
 
     Returns:
