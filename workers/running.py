@@ -31,7 +31,7 @@ from workers.queue.script import AsyncRedis, Script, server_seconds
 
 log = get_logger()
 
-_PUBLISH_SECONDS = 3
+PUBLISH_SECONDS = 3
 _LIVE_SECONDS = 12
 _REMOVED_SECONDS = 60
 _UNSET = "unset"
@@ -140,7 +140,7 @@ async def keep_published(redis: AsyncRedis, settings: Settings, own: Callable[[]
         while True:
             with suppress(RedisError, OSError):  # whatever needs Redis reports an outage
                 await publish(redis, msgspec.structs.replace(own(), disk_free_bytes=disks.free))
-            await asyncio.sleep(_PUBLISH_SECONDS)
+            await asyncio.sleep(PUBLISH_SECONDS)
     finally:
         await end_tasks([watching])
         with suppress(RedisError, OSError):

@@ -7,6 +7,7 @@ may ask for one or get one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal
@@ -48,10 +49,12 @@ from workers.export.place import (
 )
 from workers.queue.jobs import enqueue
 from workers.recordings.requests import export_job
-from workers.running import read_running
+from workers.running import PUBLISH_SECONDS, read_running
 
 HOURS = (24, 72, MOST_HOURS)
 _MOST_WAITING = 20
+_STARTED_SECONDS = PUBLISH_SECONDS + 2.0  # in which a worker that has started says which place it sees
+_ASK_AGAIN_SECONDS = 0.2
 _LONGEST = {
     "search": LONGEST_FIELD,
     "ids": LONGEST_IDS,
@@ -256,19 +259,27 @@ async def choose(ops: Ops, request: Request, form: dict[str, str]) -> Sequence[C
 async def usable(ops: Ops) -> Exports:
     """The place of exports, if a worker sees it too, or no worker is alive to be asked.
 
+    A worker that has just started publishes which place it sees some seconds after itself; this waits for that.
+
     Raises:
-        Refused: the workers see another place.
+        Refused: the workers see another place, or have not said which.
     """
     exports = await ops.exports()
     place = await asyncio.to_thread(exports.known_id)
-    workers = [one for one in await read_running(ops.redis) if one.kind == "worker"]
-    if workers and not any(one.exports_place == place for one in workers):
-        raise Refused(
-            503,
-            f"no worker sees the place of exports of this receiver, {exports.store.url}; if they run on other machines, set "
-            "CALLVAULT_EXPORTS_URL to the same bucket for receivers and workers",
-        )
-    return exports
+    url, until = exports.store.url, time.monotonic() + _STARTED_SECONDS
+    while True:
+        seen = {one.exports_place for one in await read_running(ops.redis) if one.kind == "worker"}
+        if not seen or place in seen:
+            return exports
+        if None not in seen:
+            raise Refused(
+                503,
+                f"no worker sees the place of exports of this receiver, {url}; if they run on other machines, set "
+                "CALLVAULT_EXPORTS_URL to the same bucket for receivers and workers",
+            )
+        if time.monotonic() > until:
+            raise Refused(503, f"no worker has reached the place of exports yet, {url}; their logs say why if this stays")
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
 
 async def cancel(ops: Ops, form: dict[str, str]) -> str:

@@ -366,6 +366,18 @@ async def test_workers_that_see_another_place_leave_an_export_to_others(site: Si
         site.ask(search=DAY)
 
 
+async def test_an_export_waits_for_a_worker_that_has_just_started_to_say_which_place_it_sees(site: Site) -> None:
+    async with site.worker() as runtime:
+        own = running_here(runtime.settings, "worker", "w1")
+        await publish(runtime.redis, own)  # it has not reached the place yet
+        asking = asyncio.create_task(asyncio.to_thread(site.ask, 303, search=DAY))
+        await asyncio.sleep(0.5)
+        assert not asking.done()
+        await publish(runtime.redis, msgspec.structs.replace(own, exports_place=site.exports.known_id()))
+        await asking
+    assert len(site.shown()) == 1
+
+
 def test_the_place_of_exports_is_never_in_the_archive_nor_of_another(site: Site, tmp_path: Path) -> None:
     def refused(why: str, root: Path = site.small.root, **settings: str) -> None:
         with pytest.raises(StoreRefused, match=why):
