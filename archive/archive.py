@@ -62,7 +62,6 @@ class Archive:
         needs_identity: refuse to write before the identity is known, as every process of the service does.
 
     Attributes:
-        is_answering: whether the store answered when a job last looked for a commit; False before the first.
         lock_end: until when the object of a key should be locked as it is written; None: the options of the store decide.
     """
 
@@ -74,7 +73,6 @@ class Archive:
         self._needs_identity = needs_identity
         self._identity: Identity | None = None
         self._opening = threading.Lock()
-        self.is_answering = False
         self.lock_end: Callable[[str], datetime | None] = lambda key: None
 
     @property

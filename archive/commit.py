@@ -48,15 +48,9 @@ class Commit:
             UnreadableRecord: its key holds something else.
             StoreError: the store does not answer.
         """
-        archive = self._archive
-        try:
-            erased = archive.store.ask_stat(layout.erasure_key(self.folder))
-            record = archive.commit_record(self.folder)
-            self.was_erased = erased() is not None
-        except StoreError:
-            archive.is_answering = False
-            raise
-        archive.is_answering = True
+        erased = self._archive.store.ask_stat(layout.erasure_key(self.folder))
+        record = self._archive.commit_record(self.folder)
+        self.was_erased = erased() is not None
         return record
 
     def put(

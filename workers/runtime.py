@@ -60,6 +60,7 @@ class Runtime:
     Attributes:
         deletion_gate: limits how many originals are checked at once, so that other jobs get threads.
         duties_seen: by worker, the duties that it published and since when.
+        store_answers: set while the store answered the last job that looked for a commit.
     """
 
     settings: Settings
@@ -79,6 +80,7 @@ class Runtime:
     locks: RuleLocks | None
     duties_seen: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
     throttle: LogThrottle = field(default_factory=LogThrottle)
+    store_answers: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def has_api_key(self) -> bool:

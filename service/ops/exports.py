@@ -278,7 +278,9 @@ async def usable(ops: Ops) -> Exports:
                 "CALLVAULT_EXPORTS_URL to the same bucket for receivers and workers",
             )
         if time.monotonic() > until:
-            raise Refused(503, f"no worker has reached the place of exports yet, {url}; their logs say why if this stays")
+            raise Refused(
+                503, f"no worker has reached the place of exports yet, {url}; their logs say why if this stays"
+            )
         await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
 

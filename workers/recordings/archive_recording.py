@@ -18,7 +18,7 @@ from archive.decisions import decisions_about
 from archive.proof import Missing
 from archive.records import ArchivedObject, CommitRecord, FoundBy, UnreadableRecord
 from archive.stores.lifecycle import AUDIO_TAG
-from archive.stores.store import lies_in_a_bucket, open_bucket_of
+from archive.stores.store import StoreError, lies_in_a_bucket, open_bucket_of
 from process.logs import get_logger
 from process.tracing import span
 from telnyx_api.errors import NotFound
@@ -91,7 +91,7 @@ async def _archive_found(runtime: Runtime, request: RecordingRequest, recording:
 
 async def _archive_by_id(runtime: Runtime, request: RecordingRequest, recording_id: str) -> None:
     commit = record = None
-    async with asked_for(runtime, request, recording_id) as at_telnyx:
+    async with asked_for(runtime, request, recording_id, runtime.store_answers.is_set()) as at_telnyx:
         if (began := first_instant(request.started_at)) is not None:
             commit = Commit(runtime.archive, layout.recording_folder(began, recording_id))
             record = await _committed(runtime, commit)
@@ -206,7 +206,12 @@ def _is_to_be_compared(request: RecordingRequest, record: CommitRecord) -> bool:
 
 async def _committed(runtime: Runtime, commit: Commit) -> CommitRecord | None:
     """The commit record of an earlier run, announced again in case that run died before it did so."""
-    record, folder = await runtime.in_thread(commit.look), commit.folder
+    try:
+        record, folder = await runtime.in_thread(commit.look), commit.folder
+    except StoreError:
+        runtime.store_answers.clear()
+        raise
+    runtime.store_answers.set()
     if record is None:
         return None
     await refuse_if_erased(runtime, folder)

@@ -24,20 +24,26 @@ _SAME_MOMENT = timedelta(seconds=2)
 
 @asynccontextmanager
 async def asked_for(
-    runtime: Runtime, request: RecordingRequest, recording_id: str
+    runtime: Runtime, request: RecordingRequest, recording_id: str, is_store_answering: bool
 ) -> AsyncIterator[Callable[[], Awaitable[Recording]]]:
     """Ask Telnyx for a recording while the archive is asked about it; gives what waits for the answer.
 
     Telnyx is asked in advance only by the first run of a webhook's job, whose recording is hardly ever archived already: the
     same event asks Telnyx nothing (decision 15). And not while the store is away: each job that waits for it would ask
     again and again.
+
+    Args:
+        runtime: the worker's parts.
+        request: what is asked for.
+        recording_id: its recording.
+        is_store_answering: whether the store answered when a job last asked it.
     """
 
     async def retrieve() -> Recording:
         with span("find"):
             return await runtime.telnyx.recordings.retrieve(recording_id)
 
-    if request.found_by != "webhook" or not is_first_run() or not runtime.archive.is_answering:
+    if request.found_by != "webhook" or not is_first_run() or not is_store_answering:
         yield retrieve
         return
     asked = asyncio.create_task(retrieve())
