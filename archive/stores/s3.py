@@ -354,4 +354,4 @@ def _counted(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
             break
         yield chunk
     if left:
-        raise BrokenAnswer(f"the store's answer is {'longer' if left < 0 else 'shorter'} than its Content-Range says")
+        raise BrokenAnswer(f"the store sent {'more' if left < 0 else 'less'} than its Content-Range says")
