@@ -368,7 +368,7 @@ async def test_workers_that_see_another_place_leave_an_export_to_others(site: Si
 
 async def test_an_export_waits_for_a_worker_that_has_just_started_to_say_which_place_it_sees(site: Site) -> None:
     async with site.worker() as runtime:
-        own = running_here(runtime.settings, "worker", "w1")
+        own = await running_here(runtime.settings, "worker", "w1")
         await publish(runtime.redis, own)  # it has not reached the place yet
         asking = asyncio.create_task(asyncio.to_thread(site.ask, 303, search=DAY))
         await asyncio.sleep(0.5)
