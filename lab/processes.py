@@ -296,7 +296,11 @@ def receiver(environment: Mapping[str, str], answer_seconds: float = 30) -> Iter
 
 
 def run_callvault(
-    arguments: list[str], environment: dict[str, str] | None = None, seconds: float = 120, stdin: str | None = None
+    arguments: list[str],
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 120,
+    stdin: str | None = None,
+    cwd: Path = ROOT,
 ) -> subprocess.CompletedProcess[str]:
     """Run `callvault …` to its end.
 
@@ -307,7 +311,7 @@ def run_callvault(
     with TemporaryFile() as typed, TemporaryFile() as out, TemporaryFile() as err:
         typed.write((stdin or "").encode())
         typed.seek(0)
-        process = _start(command, environment or {}, ROOT, typed, out, err)
+        process = _start(command, environment or {}, cwd, typed, out, err)
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -24,15 +24,7 @@ UP = RunningUp(1, True, {"TELNYX_API_KEY": "KEY", "TELNYX_BASE_URL": "http://127
 
 def run_in(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, without any setting but these."""
-    return subprocess.run(
-        [*CALLVAULT, *words],
-        cwd=folder,
-        env={**CLEAN, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return run_callvault([*words], environment, cwd=folder)
 
 
 @pytest.fixture(scope="module")
