@@ -13,6 +13,7 @@ from pathlib import Path
 
 from archive.audio import AudioReader, Expected
 from archive.records import AudioSummary
+from lab.forked_program import forked_program
 from tests.audio import tools
 from tests.audio.odd_files import Odd, all_odd
 
@@ -62,9 +63,9 @@ def probe(odd: Odd) -> str:
     with tempfile.NamedTemporaryFile(suffix=f".{odd.audio_format}") as file:
         file.write(odd.make())
         file.flush()
-        command = ["ffprobe", "-v", "quiet", "-of", "json", "-show_entries", "stream=duration,channels", file.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    streams = json.loads(done.stdout).get("streams") if done.returncode == 0 else None
+        words = ("-v", "quiet", "-of", "json", "-show_entries", "stream=duration,channels", file.name)
+        status, output = forked_program("ffprobe").run(*words, folder=Path(file.name).parent)
+    streams = json.loads(output).get("streams") if status == 0 else None
     if not streams:
         return "no audio"
     duration = streams[0].get("duration")
