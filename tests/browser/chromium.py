@@ -15,6 +15,21 @@ from lab.processes import Missing, program
 
 _SHELL = "chromium-headless-shell"
 _NAMES = (_SHELL, "chromium", "chromium-browser", "google-chrome")
+# Chromium takes the last of such lists alone, so these repeat what Playwright asks for, as far as it concerns our pages.
+_ENABLED = ("CDPScreenshotNewSurface", "NetworkServiceInProcess2")
+_DISABLED = (
+    *("RenderDocument", "AvoidUnnecessaryBeforeUnloadCheckSync", "HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable"),
+    *("MediaRouter", "PaintHolding", "ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect"),
+    "OptimizationHints",
+)
+# Most pages live for a second: to compile their scripts well, to draw and to fetch in processes of their own, and to make a
+# frame anew for each document, costs more than it gives. (Without threads for drawing, no frame is ever ready for a click.)
+OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
+    *("--js-flags=--single-threaded,--no-opt", "--in-process-gpu", "--process-per-site", "--renderer-process-limit=1"),
+    *(f"--enable-features={','.join(_ENABLED)}", f"--disable-features={','.join(_DISABLED)}"),
+]
 
 
 def chromium() -> str | None:
