@@ -8,13 +8,17 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from nacl.signing import SigningKey
 
-# When the calls of benchmarks began and ended: an event and Telnyx' own answer say the same.
-STARTED, ENDED = "2026-11-20T10:00:00.000000Z", "2026-11-20T10:00:33.000000Z"
+from text.times import format_instant, utc_now
+
+# When the calls of benchmarks began and ended, just now: an event and Telnyx' own answer say the same.
+_ENDED_AT = utc_now()
+STARTED, ENDED = (format_instant(_ENDED_AT - timedelta(seconds=ago)) for ago in (33, 0))
 
 _numbers = itertools.count()
 

@@ -39,8 +39,8 @@ def is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-def assert_allowed(url: str, *, is_local: bool) -> None:
-    """Check a URL by its text alone.
+def allowed(url: str, *, is_local: bool) -> httpx.URL:
+    """Read a URL, if its text alone allows to fetch it.
 
     Args:
         url: the URL to fetch.
@@ -57,11 +57,12 @@ def assert_allowed(url: str, *, is_local: bool) -> None:
     if scheme not in ("http", "https") or not host or parsed.userinfo:
         raise Forbidden(f"invalid download address: expected http or https, a host and no user, got scheme {scheme!r}")
     if is_local:
-        return
+        return parsed
     if scheme != "https":
         raise Forbidden(f"download address of {host!r} uses http; expected https")
     if is_local_host(host) or (_is_ip(host) and not is_public(host)):
         raise Forbidden(f"{host!r} is not on the public internet")
+    return parsed
 
 
 def _is_ip(host: str) -> bool:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from telnyx_api.addresses import Forbidden, assert_allowed, download_transport
+from telnyx_api.addresses import Forbidden, allowed, download_transport
 from telnyx_api.source_mark import SourceMark
 from text.counts import many
 
@@ -149,8 +149,8 @@ class Downloads:
     def _send(self, url: str, headers: dict[str, str]) -> tuple[httpx.Response, str | None]:
         """Send a GET; returns the answer, and the address to which it redirects."""
         try:
-            assert_allowed(url, is_local=self._is_local)
-            request = httpx.Request("GET", url, headers=_HEADERS | headers, extensions=self._extensions)
+            address = allowed(url, is_local=self._is_local)
+            request = httpx.Request("GET", address, headers=_HEADERS | headers, extensions=self._extensions)
             response = self._request(request)
             if not response.has_redirect_location:
                 return response, None

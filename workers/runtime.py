@@ -121,15 +121,18 @@ class Runtime:
             await self.in_thread(lambda: self.archive.identity)
         await assert_bound(self.redis, self.archive.identity.id)
 
-    async def announce(self, key: str, record: Record) -> None:
+    async def announce(self, key: str, record: Record, *asked: tuple[str, ...]) -> list[Any]:
         """Publish a new record on the change feed, and mark its day as unsealed.
+
+        Returns:
+            The answers of commands that are asked right after that, in the same round trip.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer; the job that wrote the record runs again.
         """
         day = layout.day_of(key)
         at = 0.0 if day is None else sealable_at(self.settings, day)
-        await announce(self.redis, key, encode_record(record), day, at)
+        return await announce(self.redis, key, encode_record(record), day, at, *asked)
 
     async def close(self) -> None:
         """Close connections and threads."""

@@ -45,17 +45,20 @@ async def renewed(renew: Callable[[], Awaitable[object]], every_seconds: float, 
 
     async def loop() -> None:
         while True:
-            await asyncio.sleep(every_seconds)
             try:
                 await renew()
             except (RedisError, OSError) as error:
                 log.warning("lease could not be renewed", of=what, error=str(error))
+            await asyncio.sleep(every_seconds)
 
-    task = asyncio.create_task(loop())
+    tasks: list[asyncio.Task[None]] = []
+    # Most blocks end before the first renewal: a timer costs less than a task that is cancelled.
+    first = asyncio.get_running_loop().call_later(every_seconds, lambda: tasks.append(asyncio.create_task(loop())))
     try:
         yield
     finally:
-        await end_tasks([task])
+        first.cancel()
+        await end_tasks(tasks)
 
 
 class _Lease:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import date
+from typing import Any
 
 from workers.keys import UNSEALED, WRITTEN, WRITTEN_EPOCH
 from workers.queue.script import AsyncRedis, write_when_full
@@ -16,7 +17,9 @@ STREAM_LENGTH = 20_000
 _LARGEST_BYTES = 16 * 1024
 
 
-async def announce(redis: AsyncRedis, key: str, data: bytes, day: date | None, sealable_at: float) -> None:
+async def announce(
+    redis: AsyncRedis, key: str, data: bytes, day: date | None, sealable_at: float, *asked: tuple[str, ...]
+) -> list[Any]:
     """Publish a record that was written.
 
     Args:
@@ -25,12 +28,18 @@ async def announce(redis: AsyncRedis, key: str, data: bytes, day: date | None, s
         data: its bytes; readers fetch large objects from the archive.
         day: its day in the archive; None for a seal.
         sealable_at: when the day can be sealed at the earliest, in seconds since the epoch.
+        asked: commands that read, right after that and in the same round trip.
+
+    Returns:
+        The answer of each.
     """
     fields = ("key", key, *(("data", data) if len(data) <= _LARGEST_BYTES else ()))
     unsealed = [] if day is None else [("ZADD", UNSEALED, "NX", sealable_at, day.isoformat())]
-    await write_when_full(
+    answers = await write_when_full(
         redis,
         ("SET", WRITTEN_EPOCH, secrets.token_hex(8), "NX"),
         ("XADD", WRITTEN, "MAXLEN", "~", STREAM_LENGTH, "*", *fields),
         *unsealed,
+        *asked,
     )
+    return answers[len(answers) - len(asked) :]

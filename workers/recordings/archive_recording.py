@@ -215,10 +215,17 @@ async def _committed(runtime: Runtime, commit: Commit) -> CommitRecord | None:
     if record is None:
         return None
     await refuse_if_erased(runtime, folder)
-    await runtime.announce(layout.commit_key(folder), record)
-    await _take_up_decisions(runtime, layout.recording_id_of(folder), folder)
+    await _announce_commit(runtime, layout.recording_id_of(folder), folder, record)
     await schedule_deletion(runtime, folder, record)
     return record
+
+
+async def _announce_commit(runtime: Runtime, recording_id: str, folder: str, record: CommitRecord) -> None:
+    """Announce a commit record, and take up decisions that were made before it."""
+    asked = ("HEXISTS", DECIDED_EARLY, recording_id)
+    (are_decisions_early,) = await runtime.announce(layout.commit_key(folder), record, asked)
+    if are_decisions_early:
+        await _take_up_decisions(runtime, recording_id, folder)
 
 
 async def _take_up_decisions(runtime: Runtime, recording_id: str, folder: str) -> None:
@@ -229,8 +236,6 @@ async def _take_up_decisions(runtime: Runtime, recording_id: str, folder: str) -
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away; the job runs again.
     """
-    if not await runtime.redis.hexists(DECIDED_EARLY, recording_id):
-        return
     known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
     for decision in known.values():
         if isinstance(decision, Decision):
@@ -288,8 +293,7 @@ async def _fetch_and_commit(
 
 async def _announce(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
     """Announce a committed recording to catalogues and charts, and alert if its audio has a finding."""
-    await runtime.announce(layout.commit_key(folder), record)
-    await _take_up_decisions(runtime, str(recording.id), folder)
+    await _announce_commit(runtime, str(recording.id), folder, record)
     if record.audio.findings:
         text = (
             f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
