@@ -261,6 +261,7 @@ async def _prepare_store(runtime: Runtime) -> None:
     try:
         await runtime.in_thread(store.probe)
         await runtime.in_thread(store.stat, layout.IDENTITY_KEY)
+        runtime.store_answers.set()
     except StoreRefused:
         raise
     except StoreError as error:

@@ -60,7 +60,7 @@ class Runtime:
     Attributes:
         deletion_gate: limits how many originals are checked at once, so that other jobs get threads.
         duties_seen: by worker, the duties that it published and since when.
-        store_answers: set while the store answered the last job that looked for a commit.
+        store_answers: set while the store answered the last job that looked for a commit, or the worker at its start.
     """
 
     settings: Settings

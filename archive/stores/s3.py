@@ -71,13 +71,14 @@ class S3Store(AsksInThreads):
         """See `Store.create_place`. The owner creates the bucket."""
 
     def probe(self) -> None:
-        """See `Store.probe`."""
+        """See `Store.probe`. A worker does so at its start: the first objects would all wait for it."""
         self._checks.probe()
+        self._conditions.are_kept()
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`."""
         bucket = self._bucket
-        self.probe()
+        self._checks.probe()
         is_kept = self._conditions.are_kept()
         is_free = source.is_free or self.ask_free(key)
         with self._buffers.of(source):
