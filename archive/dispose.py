@@ -38,14 +38,16 @@ class NotSealed(Exception):
 def keys_to_go(folder: Folder, due: Term) -> list[str]:
     """The keys of a folder that go at the end of a term, in the order of their deletion."""
 
-    def goes(kind: Kind | None) -> bool:
-        return _may_be_erased(kind) if due.stays == "hashes" else part_of(kind) in due.goes
-
     def order(key: str) -> tuple[int, str]:
         kind = folder.places[key].kind
         return _LAST.index(kind) if kind in _LAST else 0, key
 
-    return sorted((key for key, place in folder.places.items() if goes(place.kind)), key=order)
+    return sorted((key for key, place in folder.places.items() if goes_at(due, place.kind)), key=order)
+
+
+def goes_at(due: Term, kind: Kind | None) -> bool:
+    """Whether objects of a kind go at the end of a term."""
+    return _may_be_erased(kind) if due.stays == "hashes" else part_of(kind) in due.goes
 
 
 def _may_be_erased(kind: Kind | None) -> bool:
@@ -100,6 +102,8 @@ def prepare(archive: Archive, prefix: str, due: Term, sealed: Mapping[str, str])
     rows = _rows(archive, folder, going, known)
     for key, row in rows.items():
         _assert_as_sealed(key, row, sealed, named)
+    left = [key for key in archive.store.remains(prefix) if key in named and goes_at(due, kinds.kind_of(key))]
+    rows = {key: named[key] for key in left} | rows  # an earlier run was killed while it deleted the versions of these
     prepared, erasure = Prepared(folder, rows, standing), layout.erasure_key(prefix)
     if prepared.new and due.stays == "hashes" and erasure in standing:
         raise Damaged(erasure, f"does not name {prepared.new[0].key}, so no record would say what that was")

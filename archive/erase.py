@@ -136,8 +136,9 @@ def erase_what_is_left(archive: Archive, folder: str) -> list[str]:
 
 
 def what_is_left(archive: Archive, folder: str) -> list[str]:
-    """The keys of a recording's folder that an erasure removes."""
-    return [stored.key for stored in archive.store.list(folder) if not _is_kept(stored.key)]
+    """The keys of a recording's folder that an erasure removes, also those of which only an earlier version is left."""
+    keys = [*(stored.key for stored in archive.store.list(folder)), *archive.store.remains(folder)]
+    return [key for key in keys if not _is_kept(key)]
 
 
 def _is_kept(key: str) -> bool:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -282,19 +282,37 @@ class AzureStore(AsksInThreads):
         return latest_of(_lock_of(one) for one in listed if one.name == blob.blob_name)
 
     def erase(self, key: str) -> None:
-        """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period."""
-        blob, is_versioned = self._blob(key), True  # it is not known of one that is gone
-        try:
-            with store_errors(self._shown(key)):
-                is_versioned = bool(blob.get_blob_properties().version_id)
+        """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period.
+
+        Azure deletes no current version by its id (learn.microsoft.com/azure/storage/blobs/versioning-overview): the deletion
+        of the blob makes it an earlier one, which goes last.
+        """
+        blob, found = self._blob(key), None
+        with suppress(Missing), store_errors(self._shown(key)):
+            found = blob.get_blob_properties()
+        if found is None or found.version_id:  # of one that is gone, it is not known whether it had versions
+            self._erase_versions(blob, key, but=None if found is None else found.version_id)
+        if found is not None:
+            with suppress(Missing), store_errors(self._shown(key)):
                 blob.delete_blob(delete_snapshots="include")
-        except Missing:
-            pass
-        if is_versioned:  # then the deletion has only made the current version an earlier one
-            with store_errors(self._shown(key)):
-                listed = self._container.list_blobs(name_starts_with=blob.blob_name, include=["versions"])
-                for version in [one.version_id for one in listed if one.name == blob.blob_name and one.version_id]:
+            if found.version_id:
+                self._erase_versions(blob, key)
+
+    def _erase_versions(self, blob: BlobClient, key: str, but: str | None = None) -> None:
+        with store_errors(self._shown(key)):
+            listed = self._container.list_blobs(name_starts_with=blob.blob_name, include=["versions"])
+            for version in [one.version_id for one in listed if one.name == blob.blob_name and one.version_id]:
+                if version != but:
                     blob.delete_blob(version_id=version)
+
+    def remains(self, prefix: str) -> Sequence[str]:
+        """See `Store.remains`."""
+        there: dict[str, bool] = {}
+        with store_errors(self._shown(prefix)):
+            for blob in self._container.list_blobs(name_starts_with=self._prefix + prefix, include=["versions"]):
+                is_current = bool(blob.is_current_version) or not blob.version_id
+                there[blob.name] = is_current or there.get(blob.name, False)
+        return [name.removeprefix(self._prefix) for name, is_there in there.items() if not is_there]
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. Azure removes staged blocks without a commit after a week."""

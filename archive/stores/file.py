@@ -233,6 +233,10 @@ class FileStore:
             if path.parent.is_dir():
                 _sync_folder(path.parent)
 
+    def remains(self, prefix: str) -> Sequence[str]:
+        """See `Store.remains`. A file has no versions."""
+        return ()
+
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`."""
         removed = 0

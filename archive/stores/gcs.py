@@ -9,7 +9,7 @@ recorded at a socket (docs/stores.md).
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime, timedelta
 from http.client import HTTPException
@@ -228,12 +228,12 @@ class GcsStore(AsksInThreads):
             return latest_of(_lock_of(blob) for blob in self._generations(key))
 
     def _generations(self, key: str) -> tuple[Any, ...]:
-        """Every generation of an object."""
+        """Every generation of an object, the live one last: whoever deletes them in this order and is stopped leaves it whole."""
         name = self._name(key)
         listed = self._client.list_blobs(
             self._bucket, prefix=name, versions=True, timeout=self._timeout, retry=self._retry
         )
-        return tuple(blob for blob in listed if blob.name == name)
+        return tuple(sorted((blob for blob in listed if blob.name == name), key=lambda blob: int(blob.generation)))
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. Deletes every generation; a bucket with soft delete keeps them for its own period."""
@@ -245,6 +245,10 @@ class GcsStore(AsksInThreads):
             left = len(self._generations(key))
         if left:
             raise StoreError(f"{self._shown(key)}: {many(left, 'version')} still there after their deletion")
+
+    def remains(self, prefix: str) -> Sequence[str]:
+        """See `Store.remains`. The live generation goes last."""
+        return ()
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. GCS removes an unfinished resumable upload after a week."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -286,6 +286,10 @@ class S3Store(AsksInThreads):
             if bucket.is_aws or not says_unknown(error):
                 raise
         return tuple(version for _, version in sorted(found, key=lambda one: one[0]))
+
+    def remains(self, prefix: str) -> Sequence[str]:
+        """See `Store.remains`. The current version goes last."""
+        return ()
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`."""

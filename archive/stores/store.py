@@ -269,6 +269,12 @@ class Store(Protocol):
             StoreRefused: the credentials lack the permission, or a lock forbids it.
         """
 
+    def remains(self, prefix: str) -> Sequence[str]:
+        """The keys under a prefix whose objects are gone, and of which a version is left: a killed `erase` leaves that on Azure.
+
+        `erase` deletes what is left. A store whose last version is its object has none.
+        """
+
     def remove_orphans(self) -> int:
         """Remove unfinished uploads of killed workers that are older than a day; returns how many."""
 

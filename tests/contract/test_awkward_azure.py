@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from azure.storage.blob import BlobServiceClient
@@ -92,34 +93,37 @@ def test_an_object_that_changes_during_a_read_is_reported(azure: Emulator) -> No
 
 @contextmanager
 def conflicting(
-    code: str, shown: dict[str, str], listed: str = "", part: str = ""
+    code: str, shown: dict[str, str] | None, listed: str = "", part: str = "", *, deletes: bool = False
 ) -> Iterator[tuple[Store, list[str]]]:
     """A server that shows one blob, with these headers, lists what `listed` has as List Blobs does, and refuses each change with
     409 and a code of blob-service-error-codes. Gives its store, and the method of each change that was asked for.
 
-    To whoever reads the blob it sends ten bytes, with `part` as their Content-Range.
+    To whoever reads the blob it sends ten bytes, with `part` as their Content-Range. Without `shown` the blob is gone. With
+    `deletes` it deletes, and a change of a version is given with its id.
     """
     asked: list[str] = []
 
     class Conflicting(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            self._answer(200, shown)
+            self._answer(404, {"x-ms-error-code": "BlobNotFound"}) if shown is None else self._answer(200, shown)
 
         def do_GET(self) -> None:
             if part:
                 self._answer(206, {"Content-Length": "10", "Content-Range": part, "ETag": '"1"'})
                 self.wfile.write(b"0123456789")
                 return
-            assert "include=versions" in self.path and "immutabilitypolicy" in self.path and "legalhold" in self.path
-            body = f"<?xml version='1.0'?><EnumerationResults><Blobs>{listed}</Blobs><NextMarker/></EnumerationResults>"
+            assert "include=versions" in self.path
+            blobs = listed if "immutabilitypolicy" in self.path and "legalhold" in self.path else _without_locks(listed)
+            body = f"<?xml version='1.0'?><EnumerationResults><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>"
             self._answer(200, {"Content-Type": "application/xml", "Content-Length": str(len(body))})
             self.wfile.write(body.encode())
 
         def do_DELETE(self) -> None:
             lock = [f" {value}" for name, value in self.headers.items() if "immutability" in name.lower()]
-            asked.append("".join([self.command, *lock]))
+            of_version = [f" {one}" for one in parse_qs(urlsplit(self.path).query).get("versionid", ())]
+            asked.append("".join([self.command, *lock, *of_version]))
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self._answer(409, {"x-ms-error-code": code})
+            self._answer(202, {}) if deletes else self._answer(409, {"x-ms-error-code": code})
 
         do_PUT = do_DELETE
 
@@ -180,6 +184,10 @@ def version(name: str, properties: str, *, is_current: bool = False) -> str:
     )
 
 
+def _without_locks(listed: str) -> str:
+    return listed.replace(_UNTIL, "").replace("<LegalHold>true</LegalHold>", "")
+
+
 @pytest.mark.parametrize(
     ("earlier", "locked_until"),
     [
@@ -193,6 +201,28 @@ def test_the_lock_of_an_earlier_version_counts(earlier: str, locked_until: datet
     listed = version("a", earlier) + version("a", "", is_current=True) + version("ab", "<LegalHold>true</LegalHold>")
     with conflicting("", {"x-ms-version-id": "2026-11-27T10:00:01.0000000Z"}, listed) as (store, _):
         assert store.locked_until("a") == locked_until
+
+
+def test_a_blob_of_which_only_an_earlier_version_is_left_is_found_and_its_version_is_deleted() -> None:
+    """A killed deletion leaves it: Azure deletes no current version by its id. Azurite keeps no versions."""
+    gone = version("recordings/a", "")
+    listed = gone + version("recordings/b", "") + version("recordings/b", "", is_current=True)
+    with conflicting(
+        "", {}, listed + "<Blob><Name>recordings/c</Name><Properties><BlobType>BlockBlob</BlobType></Properties></Blob>"
+    ) as (store, _):
+        assert store.remains("recordings/") == ["recordings/a"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_earlier_versions_go_first_and_then_the_blob_and_the_version_that_it_has_become(is_there: bool) -> None:
+    """Whoever is stopped in between leaves the blob whole, or one version that `remains` finds."""
+    old, current = "2026-11-27T10:00:00.0000000Z", "2026-11-27T10:00:01.0000000Z"
+    listed = version("a", "") + version("a", "", is_current=is_there)
+    shown = {"x-ms-version-id": current} if is_there else None
+    with conflicting("", shown, listed, deletes=True) as (store, asked):
+        store.erase("a")
+    whole = [f"DELETE {old}", "DELETE", f"DELETE {old}", f"DELETE {current}"]
+    assert asked == (whole if is_there else [f"DELETE {old}", f"DELETE {old}"])
 
 
 def test_the_lock_of_a_blob_without_versions_is_the_one_in_its_headers() -> None:

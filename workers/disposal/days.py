@@ -17,7 +17,7 @@ from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.decision_records import AppliedRules
-from archive.dispose import keys_to_go
+from archive.dispose import goes_at, keys_to_go
 from archive.erasures import read_removal, rule_of
 from archive.folder import Folder, folders_in
 from archive.records import UnreadableRecord
@@ -59,6 +59,8 @@ class Day:
         unsealed: records of disposals that no seal lists yet, by key: an interrupted run may not have announced them.
         unreadable: recordings whose records cannot be read.
         has_gone: whether something of the day was erased or disposed of.
+        undone: recordings of which only versions of objects are left that a killed run has deleted, and nothing by which a rule
+            could be asked; each with a key.
     """
 
     day: date
@@ -69,6 +71,7 @@ class Day:
     unsealed: dict[str, Removal] = field(default_factory=dict)
     unreadable: list[UnreadableRecord] = field(default_factory=list)
     has_gone: bool = False
+    undone: dict[str, str] = field(default_factory=dict)
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -149,11 +152,17 @@ def look_at_day(archive: Archive, day: date, links: Sequence[Link], terms: Terms
     listed = (pair for link in links for pair in lines_of(archive, link))
     found = Day(day, {key: sha256 for sha256, key in listed if key.startswith(prefix)})
     folders = (folder for folder in folders_in(archive.store.list(prefix)) if folder.recording_id)
-    for one in ahead(folders, lambda folder: _look(archive, folder, found.sealed, terms)):
+    remains = list(archive.store.remains(prefix))
+
+    def look(folder: Folder) -> _Look:
+        return _look(archive, folder, [key for key in remains if key.startswith(folder.prefix)], found.sealed, terms)
+
+    for one in ahead(folders, look):
         found.recordings += one.is_committed
         found.unsealed |= one.unsealed
         found.has_gone |= one.has_gone
         found.unreadable += one.unreadable
+        found.undone |= one.undone
         if one.candidate is not None:
             found.candidates.append(one.candidate)
         if one.next_at is not None:
@@ -169,23 +178,32 @@ class _Look:
     next_at: float | None = None
     unsealed: dict[str, Removal] = field(default_factory=dict)
     unreadable: list[UnreadableRecord] = field(default_factory=list)
+    undone: dict[str, str] = field(default_factory=dict)
 
 
-def _look(archive: Archive, folder: Folder, sealed: Mapping[str, str], terms: Terms) -> _Look:
+def _look(archive: Archive, folder: Folder, remains: Sequence[str], sealed: Mapping[str, str], terms: Terms) -> _Look:
     found = _Look(folder.has(kinds.COMMIT), folder.has(*kinds.REMOVALS))
+    named = set[str]()
     try:
         for key in folder.keys_of(*kinds.REMOVALS):
-            if key not in sealed and rule_of(record := read_removal(archive.read_small(key), key)) is not None:
+            if key in sealed and not remains:
+                continue
+            record = read_removal(archive.read_small(key), key)
+            named |= {one.key for one in record.objects}
+            if key not in sealed and rule_of(record) is not None:
                 found.unsealed[key] = record
         record_of_it = archive.commit_record(folder.prefix) if found.is_committed else None
+        remains = [key for key in remains if key in named]
         if record_of_it is None:
+            if remains:
+                found.undone[folder.recording_id] = remains[0]
             return found
         versions = archive.versions(folder.prefix) if folder.has(kinds.VERSION) else []
     except UnreadableRecord as error:
         found.unreadable.append(error)
         return found
     due, found.next_at = due_of([record_of_it, *versions], terms.applied, terms.now)
-    due = [one for one in due if keys_to_go(folder, one)]
+    due = [one for one in due if keys_to_go(folder, one) or any(goes_at(one, kinds.kind_of(key)) for key in remains)]
     if due:
         is_kept = terms.standing.keeps(folder, [record_of_it, *versions])
         keys = {key for one in due for key in keys_to_go(folder, one)}

@@ -49,7 +49,7 @@ class Kept(Exception):
     """A recording stays; the text says why.
 
     Attributes:
-        kind: `held`, `original`, `custom-storage`, `damaged`, `rules`, `locked`, `not-sealed` or `busy`.
+        kind: `held`, `original`, `custom-storage`, `damaged`, `rules`, `locked`, `not-sealed`, `undone` or `busy`.
     """
 
     def __init__(self, kind: str, why: str) -> None:

@@ -16,7 +16,13 @@ from workers.runtime import Runtime
 
 log = get_logger()
 
-_REPORTED = ("locked", "original", "custom-storage", "damaged")  # the kinds of which a person hears, once for each
+_REPORTED = (
+    "locked",
+    "original",
+    "custom-storage",
+    "damaged",
+    "undone",
+)  # the kinds of which a person hears, once for each
 
 
 class Gone(msgspec.Struct, frozen=True):

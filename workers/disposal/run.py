@@ -194,7 +194,7 @@ class Disposer:
             report.of += one.recordings
             report.past_term += len(one.candidates)
             self._show(report)
-            if one.candidates or one.unsealed or one.unreadable or (one.has_gone and not is_same):
+            if one.candidates or one.unsealed or one.unreadable or one.undone or (one.has_gone and not is_same):
                 going = [candidate for candidate in one.candidates if not candidate.is_kept]
                 found.append(_Pending(day, name, len(going), sum(candidate.size_bytes for candidate in going)))
             elif not self._is_dry:
@@ -219,6 +219,11 @@ class Disposer:
         for error in day.unreadable:
             recording_id = kinds.place_of(error.key).recording_id
             report.left.append(Left(recording_id, "damaged", f"{error}; run `callvault verify`"))
+        for recording_id, key in day.undone.items():
+            advice = f"run `callvault erase {recording_id} --reason ...` with credentials that may delete"
+            report.left.append(
+                Left(recording_id, "undone", f"{key}: deleted, and an earlier version of it is left; {advice}")
+            )
         try:
             await self._dispose_of_each(day, pending.recordings, report)
         finally:
