@@ -59,6 +59,14 @@ def test_every_setting_and_secret_file_reaches_the_containers_without_an_overrid
                 assert value == f"${{{name}:-{defaults.get(name, '')}}}", "empty, it counts as not set"
 
 
+@pytest.mark.parametrize("name", ["receiver", "worker", "disposal"])
+def test_the_environment_of_the_compose_file_can_be_used_as_it_is(name: str) -> None:
+    given = {key: _default(str(value)) for key, value in ours()[name]["environment"].items()}
+    done = run_callvault(["config", "--json"], given)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "no variable is taken for a typo"
+
+
 def test_the_files_that_settings_name_lie_in_one_folder_and_what_may_delete_in_another() -> None:
     for name in ("receiver", "worker", "disposal"):
         assert "config:/etc/callvault:ro" in map(_default, ours()[name]["volumes"])

@@ -21,9 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import (
     BlobBlock,
@@ -291,25 +289,41 @@ class AzureStore(AsksInThreads):
         with suppress(Missing), store_errors(self._shown(key)):
             found = blob.get_blob_properties()
         if found is None or found.version_id:  # of one that is gone, it is not known whether it had versions
-            self._erase_versions(blob, key, but=None if found is None else found.version_id)
+            self._erase_versions(blob, key, found)
         if found is not None:
             with suppress(Missing), store_errors(self._shown(key)):
                 blob.delete_blob(delete_snapshots="include")
             if found.version_id:
-                self._erase_versions(blob, key)
+                self._erase_versions(blob, key, found, is_deleted=True)
 
-    def _erase_versions(self, blob: BlobClient, key: str, but: str | None = None) -> None:
+    def _erase_versions(
+        self, blob: BlobClient, key: str, found: BlobProperties | None, *, is_deleted: bool = False
+    ) -> None:
+        """Delete the versions of a blob but the current one, and that one too once the blob is deleted."""
+        current = None if found is None or is_deleted else found.version_id
         with store_errors(self._shown(key)):
-            listed = self._container.list_blobs(name_starts_with=blob.blob_name, include=["versions"])
+            listed = self._with_versions(blob.blob_name, are_kept=found is not None)
             for version in [one.version_id for one in listed if one.name == blob.blob_name and one.version_id]:
-                if version != but:
+                if version != current:
                     blob.delete_blob(version_id=version)
+
+    def _with_versions(self, prefix: str, *, are_kept: bool = False) -> Iterator[BlobProperties]:
+        """List blobs and their versions; nothing on an account that keeps none and so refuses to list them.
+
+        With `are_kept` it is known to keep them, and a refusal is an error. A hierarchical namespace keeps none
+        (learn.microsoft.com/azure/storage/blobs/storage-feature-support-in-storage-accounts).
+        """
+        try:
+            yield from self._container.list_blobs(name_starts_with=prefix, include=["versions"])
+        except HttpResponseError as error:
+            if are_kept or error.status_code not in (400, 409):
+                raise
 
     def remains(self, prefix: str) -> Sequence[str]:
         """See `Store.remains`."""
         there: dict[str, bool] = {}
         with store_errors(self._shown(prefix)):
-            for blob in self._container.list_blobs(name_starts_with=self._prefix + prefix, include=["versions"]):
+            for blob in self._with_versions(self._prefix + prefix):
                 is_current = bool(blob.is_current_version) or not blob.version_id
                 there[blob.name] = is_current or there.get(blob.name, False)
         return [name.removeprefix(self._prefix) for name, is_there in there.items() if not is_there]

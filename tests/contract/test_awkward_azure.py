@@ -113,6 +113,9 @@ def conflicting(
                 self.wfile.write(b"0123456789")
                 return
             assert "include=versions" in self.path
+            if listed == "refused":
+                self._answer(409, {"x-ms-error-code": code})
+                return
             blobs = listed if "immutabilitypolicy" in self.path and "legalhold" in self.path else _without_locks(listed)
             body = f"<?xml version='1.0'?><EnumerationResults><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>"
             self._answer(200, {"Content-Type": "application/xml", "Content-Length": str(len(body))})
@@ -211,6 +214,11 @@ def test_a_blob_of_which_only_an_earlier_version_is_left_is_found_and_its_versio
         "", {}, listed + "<Blob><Name>recordings/c</Name><Properties><BlobType>BlockBlob</BlobType></Properties></Blob>"
     ) as (store, _):
         assert store.remains("recordings/") == ["recordings/a"]
+
+
+def test_an_account_that_refuses_to_list_versions_has_none() -> None:
+    with conflicting("FeatureNotYetSupportedForHierarchicalNamespaceAccounts", None, listed="refused") as (store, _):
+        assert store.remains("recordings/") == []
 
 
 @pytest.mark.parametrize("is_there", [True, False])

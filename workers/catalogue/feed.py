@@ -202,7 +202,7 @@ def _order(entry: str) -> tuple[int, int]:
 
 def _take(catalogue: Catalogue, archive: Archive, pairs: list[tuple[str, bytes | None]], cursor: str) -> None:
     """Import a batch and store the position, in one transaction; then import the seals that the batch names."""
-    read = list(ahead(pairs, lambda pair: _read(archive, *pair)))
+    read = _read_each(archive, pairs)
     with catalogue.writing():
         _apply_each(catalogue, read)
         catalogue.remember("cursor", cursor)
@@ -311,11 +311,24 @@ def take_folder(catalogue: Catalogue, archive: Archive, folder: str) -> None:
 
 
 class _Object(NamedTuple):
-    """An object to import, without what it says of objects that are still there; `data` is None if nothing is left of it."""
+    """An object to import, without what it says of objects that are still there.
+
+    Attributes:
+        key: its key.
+        data: its bytes; None if there is nothing to import.
+        is_undone: of the record of a disposal, whether something of it is not done; None of any other object.
+    """
 
     key: str
     data: bytes | None
-    is_undone: bool
+    is_undone: bool | None = None
+
+
+def _read_each(archive: Archive, pairs: Sequence[tuple[str, bytes | None]]) -> list[_Object]:
+    """Make ready what the change feed tells; only of a few must the archive be asked."""
+    asks = [data is None or kinds.kind_of(key) in kinds.REMOVALS for key, data in pairs]
+    asked = ahead(itertools.compress(pairs, asks), lambda pair: _read(archive, *pair))
+    return [next(asked) if is_asked else _Object(*pair) for pair, is_asked in zip(pairs, asks, strict=True)]
 
 
 def _read(archive: Archive, key: str, data: bytes | None = None) -> _Object:
@@ -329,7 +342,7 @@ def _apply_each(catalogue: Catalogue, objects: Sequence[_Object]) -> None:
     for one in objects:
         if one.data is not None:
             _apply(catalogue, one.key, one.data)
-    remember_undone(catalogue, {one.key: one.is_undone for one in objects if kinds.kind_of(one.key) in kinds.REMOVALS})
+    remember_undone(catalogue, {one.key: one.is_undone for one in objects if one.is_undone is not None})
 
 
 def _apply(catalogue: Catalogue, key: str, data: bytes) -> None:

@@ -25,7 +25,7 @@ _PARTS: Mapping[kinds.Kind, str] = {
 }
 
 
-def as_done(archive: Archive, key: str, data: bytes) -> tuple[bytes | None, bool]:
+def as_done(archive: Archive, key: str, data: bytes) -> tuple[bytes | None, bool | None]:
     """What a record of an erasure or a disposal says, without what is still there: one listing; blocks.
 
     Args:
@@ -34,13 +34,14 @@ def as_done(archive: Archive, key: str, data: bytes) -> tuple[bytes | None, bool
         data: its bytes.
 
     Returns:
-        The record for the catalogue (None: nothing of it is done), and whether something of it is not done.
+        The record for the catalogue (None: nothing of it is done), and whether something of it is not done (None: it is no
+        record of a disposal).
 
     Raises:
         StoreError: the archive cannot be read now.
     """
     if kinds.kind_of(key) not in kinds.REMOVALS or (place := layout.recording_of(key)) is None:
-        return data, False
+        return data, None
     try:
         record = read_removal(data, key)
     except UnreadableRecord:

@@ -60,7 +60,7 @@ class Day:
         unreadable: recordings whose records cannot be read.
         has_gone: whether something of the day was erased or disposed of.
         undone: recordings of which only versions of objects are left that a killed run has deleted, and nothing by which a rule
-            could be asked; each with a key.
+            could be asked: what is left, and what to do, by id.
     """
 
     day: date
@@ -196,7 +196,10 @@ def _look(archive: Archive, folder: Folder, remains: Sequence[str], sealed: Mapp
         remains = [key for key in remains if key in named]
         if record_of_it is None:
             if remains:
-                found.undone[folder.recording_id] = remains[0]
+                advice = f"run `callvault erase {folder.recording_id} --reason ...` with credentials that may delete"
+                found.undone[folder.recording_id] = (
+                    f"{remains[0]}: deleted, and an earlier version of it is left; {advice}"
+                )
             return found
         versions = archive.versions(folder.prefix) if folder.has(kinds.VERSION) else []
     except UnreadableRecord as error:

@@ -219,11 +219,7 @@ class Disposer:
         for error in day.unreadable:
             recording_id = kinds.place_of(error.key).recording_id
             report.left.append(Left(recording_id, "damaged", f"{error}; run `callvault verify`"))
-        for recording_id, key in day.undone.items():
-            advice = f"run `callvault erase {recording_id} --reason ...` with credentials that may delete"
-            report.left.append(
-                Left(recording_id, "undone", f"{key}: deleted, and an earlier version of it is left; {advice}")
-            )
+        report.left += [Left(recording_id, "undone", why) for recording_id, why in day.undone.items()]
         try:
             await self._dispose_of_each(day, pending.recordings, report)
         finally:
