@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
+
+import msgspec
 
 from archive import kinds, layout
 from archive.kinds import Kind, Place
@@ -15,8 +15,7 @@ from archive.stores.store import Store, StoredObject
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Folder:
+class Folder(msgspec.Struct, frozen=True):
     """The objects of one recording, or of one content of a medium; any other object is a folder of its own.
 
     Attributes:
@@ -76,9 +75,16 @@ def less_now(store: Store, folder: str, listed: Collection[str]) -> Folder | Non
 
 def by_folder(rows: Iterable[T], key_of: Callable[[T], str]) -> Iterator[list[tuple[T, Place]]]:
     """The rows of each folder, each with what its key says; the rows come in the order of their keys."""
-    placed = ((row, kinds.place_of(key_of(row))) for row in rows)
-    for _, found in itertools.groupby(placed, key=lambda pair: pair[1].folder):
-        yield list(found)
+    found: list[tuple[T, Place]] = []
+    place = None
+    for row in rows:
+        place = kinds.place_after(key_of(row), place)
+        if found and place.folder != found[0][1].folder:
+            yield found
+            found = []
+        found.append((row, place))
+    if found:
+        yield found
 
 
 def _folder(of: Place, found: Iterable[tuple[StoredObject, Place]]) -> Folder:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -242,7 +243,7 @@ def place_of(key: str) -> Place:
     """What a key says. Any text is a key: one that no row of the table makes has no kind."""
     if (home := layout.recording_of(key)) is not None:
         day, recording_id, rest = home
-        kind, names = _read(rest, _IN_A_RECORDING)
+        kind, names = _read_in_a_recording(rest)
         return Place(kind, key[: len(key) - len(rest)], day, recording_id, names)
     under_day = layout.day_of(key)
     kind, names = _read(key, _ELSEWHERE)
@@ -250,6 +251,14 @@ def place_of(key: str) -> Place:
     if kind is None or (under_day is None and _DAY in kind.key):
         return Place(None, folder, under_day)
     return Place(kind, folder, under_day, names=names)
+
+
+def place_after(key: str, before: Place | None) -> Place:
+    """The same, if `before` is what the key before it says, which mostly belongs to the same recording."""
+    if before is None or not before.recording_id or not key.startswith(before.folder):
+        return place_of(key)
+    kind, names = _read_in_a_recording(key[len(before.folder) :])
+    return Place(kind, before.folder, before.day, before.recording_id, names)
 
 
 def _read(
@@ -261,6 +270,11 @@ def _read(
             names = tuple(layout.decode_name(name) if name else "" for name in found.groups())
             return (None, ()) if None in names else (kind, cast("tuple[str, ...]", names))
     return None, ()
+
+
+@lru_cache(1024)  # almost every recording has the same few names
+def _read_in_a_recording(rest: str) -> tuple[Kind | None, tuple[str, ...]]:
+    return _read(rest, _IN_A_RECORDING)
 
 
 def kind_of(key: str) -> Kind | None:

@@ -53,6 +53,8 @@ def encode_name(name: str) -> str:
 
     A longer name is cut and ends in the SHA-256 of the whole name, so two names never become one key.
     """
+    if _PLAIN.fullmatch(name):
+        return name
     encoded = quote(name, safe="")
     if not encoded.strip("."):
         encoded = encoded.replace(".", "%2E") or "%00"
@@ -133,6 +135,8 @@ def recording_id_of(folder: str) -> str:
 
 def home_of(folder: str) -> str:
     """The folder of a recording, from that folder or the folder of one of its versions."""
+    if "/versions/" not in folder:
+        return folder
     return re.sub(r"^(recordings/[0-9/]{10}/[^/]+/)versions/[^/]+/$", r"\1", folder)
 
 
@@ -294,7 +298,7 @@ def recording_of(key: str) -> tuple[date, str, str] | None:
     An id that was cut for its length comes back cut; Telnyx has no such ids.
     """
     parts = key.split("/", 5)
-    if len(parts) != 6 or parts[0] != "recordings" or (day := day_of(key)) is None:
+    if len(parts) != 6 or parts[0] != "recordings" or (day := _day_of_text("-".join(parts[1:4]))) is None:
         return None
     recording_id = decode_name(parts[4])
     return None if recording_id is None else (day, recording_id, parts[5])

@@ -33,7 +33,7 @@ from text.counts import many
 from text.times import parse_instant
 
 _COPY_BYTES = 256 * 1024
-_FOLDERS_A_THREAD = 16  # at a time: giving a thread one folder costs as much as hashing it
+_FOLDERS_AT_ONCE = 128  # of all threads: giving a thread one folder costs as much as hashing it
 
 
 class CannotSeal(WrongObject):
@@ -191,10 +191,11 @@ class Manifest:
         self._digest.update(data)
         self.bytes += folder.bytes
         self.objects += len(folder.new)
-        found = [folder.place_of(key).kind for key in folder.new]
-        self.recordings += found.count(kinds.COMMIT)
-        self.transcriptions += found.count(kinds.TRANSCRIPTION)
-        self.not_archived += found.count(kinds.NOT_ARCHIVED)
+        for key in folder.new:
+            kind = folder.place_of(key).kind
+            self.recordings += kind is kinds.COMMIT
+            self.transcriptions += kind is kinds.TRANSCRIPTION
+            self.not_archived += kind is kinds.NOT_ARCHIVED
 
     def chunks(self) -> Iterator[bytes]:
         """Its bytes from the start."""
@@ -286,8 +287,9 @@ def folders_of_day(
         StoreError: the store cannot be read now.
     """
     folders = _new_folders(archive, day, links, only)
-    some = iter(lambda: list(itertools.islice(folders, _FOLDERS_A_THREAD)), [])
-    for few in ahead(some, lambda few: _hash_folders(archive, few)):
+    threads = archive.store.small_at_once
+    some = iter(lambda: list(itertools.islice(folders, _FOLDERS_AT_ONCE // threads)), [])
+    for few in ahead(some, lambda few: _hash_folders(archive, few), threads):
         yield from few
 
 

@@ -72,7 +72,7 @@ def parse_instant(text: str, zone: tzinfo | None = UTC) -> datetime:
         raise ValueError(f"year {instant.year}")
     if instant.tzinfo is None and zone is not None:
         instant = instant.replace(tzinfo=zone)
-    return instant.astimezone(UTC)
+    return instant if instant.tzinfo is UTC else instant.astimezone(UTC)
 
 
 def first_instant(*texts: object) -> datetime | None:
@@ -273,7 +273,8 @@ def utc_now() -> datetime:
 
 def format_instant(instant: datetime) -> str:
     """Write an instant as Telnyx does: ISO 8601, UTC, with microseconds and `Z`."""
-    return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    in_utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
+    return in_utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def format_moment(at: str | datetime, zone: tzinfo | None = UTC) -> str:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
 
+from archive.ahead import AT_ONCE
 from archive.source import Source
 from archive.stores.store import Asked, StoredObject
 
@@ -19,6 +20,8 @@ _THREADS = 32
 
 class AsksInThreads(ABC):
     """A store that keeps conditions, and whose SDK waits for each answer: a thread of its own waits instead."""
+
+    small_at_once = AT_ONCE
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="callvault-ask")

@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from archive import layout
+from archive.ahead import AT_ONCE
 from archive.source import Source
 from archive.stores.lifecycle import LifecycleRule
 from archive.stores.store import (
@@ -39,7 +40,7 @@ from archive.stores.store import (
 )
 
 _CHUNK_BYTES = 1024 * 1024
-_OPEN_AHEAD = 8 if hasattr(os, "posix_fadvise") else 0  # sixteen threads do so at once, and macOS allows 256 open files
+_OPEN_AHEAD = 8 if hasattr(os, "posix_fadvise") else 0  # several threads do so at once, and macOS allows 256 open files
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
 _NO_KEYS = (_TEMPORARY, "lost+found")  # the second is at the root of a disk, and only root may read it
 _NO_SEGMENTS = frozenset(("", ".", ".."))
@@ -48,6 +49,10 @@ _ORPHAN_SECONDS = 24 * 3600
 
 class FileStore:
     """An archive in a folder of this machine or of a mounted disk."""
+
+    small_at_once = (
+        4 if _OPEN_AHEAD else AT_ONCE
+    )  # the disk reads ahead for each, and more would only wait for each other
 
     def __init__(self, url: str, options: StoreOptions) -> None:
         self.url = url
@@ -202,8 +207,9 @@ class FileStore:
         while folders:
             above, names = folders[-1]
             for name in names:
-                path, key = above + name, _text(above + name)
-                if name.endswith("/"):
+                path = above + name
+                key = path if path.isascii() else _text(path)
+                if name[-1] == "/":
                     if key[:-1] not in _NO_KEYS and (prefix.startswith(key) or key.startswith(prefix)):
                         folders.append((path, iter(_names(root + path))))
                         break
@@ -315,13 +321,14 @@ def _error_of(key: str, error: Exception) -> Exception | None:
 
 def _names(folder: str) -> list[str]:
     """The names in a folder, in the order of keys: the name of a subfolder counts with its slash."""
-    with _errors_of(folder):
-        try:
-            with os.scandir(folder) as found:
-                names = [entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in found]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-    names.sort(key=_text)
+    try:
+        with os.scandir(folder) as found:
+            names = [entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in found]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _error_of(folder, error) or error from error
+    names.sort(key=None if all(map(str.isascii, names)) else _text)
     return names
 
 

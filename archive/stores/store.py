@@ -19,6 +19,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
+
 from archive.source import Source
 from archive.stores.lifecycle import LifecycleRule
 from text.errors import UserError
@@ -84,9 +86,8 @@ class RestoreWish:
     speed: Speed = "standard"
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """An object as the store describes it.
+class StoredObject(msgspec.Struct, frozen=True):
+    """An object as the store describes it: a struct, since a listing makes millions of them.
 
     Attributes:
         key: its key.
@@ -104,7 +105,7 @@ class StoredObject:
     key: str
     size: int
     version: str | None = None
-    checksums: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = {}
     etag: str | None = None
     locked_until: datetime | None = None
     storage_class: str | None = None
@@ -168,9 +169,15 @@ class StoreOptions:
 
 
 class Store(Protocol):
-    """A place for an archive. Every method raises `StoreError` if the store does not answer as expected."""
+    """A place for an archive. Every method raises `StoreError` if the store does not answer as expected.
+
+    Attributes:
+        url: of the archive.
+        small_at_once: how many threads should call `read_small` at once.
+    """
 
     url: str
+    small_at_once: int
 
     def create_place(self) -> None:
         """Create the folder of a new archive. The owner creates a bucket.

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
-import msgspec
-
-from workers.catalogue.rows import ROW, Row
+from workers.catalogue.rows import Row
 
 _BATCH = 2_000
 _INSTANTS = ("started_at", "ended_at", "archived_at", "deleted_at")
@@ -58,8 +59,9 @@ class RowsFile:
     """Collects the rows of a Parquet file on disk. A context manager, which deletes its files at the end."""
 
     def __init__(self) -> None:
-        self._encoder = msgspec.msgpack.Encoder()
+        self._has_parquet = has_parquet()
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._waiting: list[Row] = []
         self._count = 0
         self._folder = tempfile.TemporaryDirectory(prefix="callvault-rows-")
 
@@ -72,9 +74,11 @@ class RowsFile:
 
     def add(self, row: Row) -> None:
         """Add a row."""
-        data = self._encoder.encode(row)
-        self._spool.write(len(data).to_bytes(4, "big") + data)
-        self._count += 1
+        if self._has_parquet:
+            self._waiting.append(row)
+            self._count += 1
+            if len(self._waiting) == _BATCH:
+                self._put_aside()
 
     def finish(self, seal: int) -> Path | None:
         """Write the file.
@@ -85,22 +89,38 @@ class RowsFile:
         Returns:
             Its path; None if there are no rows, or no `pyarrow`.
         """
-        if not self._count or not has_parquet():
+        if not self._count:
             return None
+        if self._waiting:
+            self._put_aside()
         path = Path(self._folder.name) / f"{seal}.parquet"
-        write_rows(path, self._rows(), seal)
+        _write(path, map(partial(_sealed, seal), self._batches()))
         return path
 
-    def _rows(self) -> Iterator[Row]:
+    def _put_aside(self) -> None:
+        """Write the waiting rows to disk, as columns: rows would have to be encoded and decoded one by one."""
+        data = memoryview(_batch_of(self._waiting).serialize())
+        self._spool.seek(0, os.SEEK_END)
+        self._spool.write(len(data).to_bytes(8, "big"))
+        self._spool.write(data)
+        self._waiting.clear()
+
+    def _batches(self) -> Iterator[Any]:
+        import pyarrow as pa
+
         self._spool.seek(0)
-        while head := self._spool.read(4):
-            yield ROW.decode(self._spool.read(int.from_bytes(head, "big")))
+        while head := self._spool.read(8):
+            yield pa.ipc.read_record_batch(self._spool.read(int.from_bytes(head, "big")), _schema())
 
 
-def write_rows(path: Path, rows: Iterator[Row], seal: int | None = None) -> None:
-    """Write rows to a Parquet file; with `seal`, each row gets that seal."""
+def write_rows(path: Path, rows: Iterator[Row]) -> None:
+    """Write rows to a Parquet file."""
+    _write(path, map(_batch_of, iter(lambda: list(itertools.islice(rows, _BATCH)), [])))
+
+
+@cache
+def _schema() -> Any:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     kinds = {
         "int64": pa.int64(),
@@ -108,20 +128,34 @@ def write_rows(path: Path, rows: Iterator[Row], seal: int | None = None) -> None
         "timestamp": pa.timestamp("us", tz="UTC"),
         "list<string>": pa.list_(pa.string()),
     }
-    schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS])
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while batch := list(itertools.islice(rows, _BATCH)):
-            columns = {name: [getattr(row, name) for row in batch] for name, _ in COLUMNS}
-            if seal is not None:
-                columns["seal"] = [seal] * len(batch)
-            # Arrow parses the instants many times faster than Python.
-            arrays = [
-                pa.array(columns[name]).cast(kinds[kind])
-                if kind == "timestamp"
-                else pa.array(columns[name], kinds[kind])
-                for name, kind in COLUMNS
-            ]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+    return pa.schema([(name, kinds[kind]) for name, kind in COLUMNS])
+
+
+def _batch_of(rows: Sequence[Row]) -> Any:
+    """Rows as columns of Arrow, which parses the instants many times faster than Python."""
+    import pyarrow as pa
+
+    arrays = []
+    for column in _schema():
+        values = list(map(attrgetter(column.name), rows))
+        is_instant = pa.types.is_timestamp(column.type)
+        arrays.append(pa.array(values).cast(column.type) if is_instant else pa.array(values, column.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=_schema())
+
+
+def _sealed(seal: int, batch: Any) -> Any:
+    """The same rows, each with the sequence number of its seal."""
+    import pyarrow as pa
+
+    return batch.set_column(0, _schema().field(0), pa.array([seal] * batch.num_rows, pa.int64()))
+
+
+def _write(path: Path, batches: Iterable[Any]) -> None:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, _schema(), compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
 def read_rows(data: IO[bytes], day: str) -> Iterator[Row]:

@@ -63,9 +63,6 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
         return date.fromisoformat(self.day)
 
 
-ROW = msgspec.msgpack.Decoder(Row)
-
-
 def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
     """The row of a commit record alone."""
     fields = record.recording
@@ -106,7 +103,7 @@ def row_of(folder: SealedFolder) -> Row | None:
         return None
     row = row_of_commit(home.recording_id, home.day.isoformat(), folder.commit)
     decisions: dict[str, AnyDecision] = {}
-    for key in sorted(records):
+    for key in sorted(records) if len(records) > 1 else ():  # most have a commit record alone
         place = folder.place_of(key)
         kind, name = place.kind, place.name
         if kind is kinds.TRANSCRIPTION:
@@ -119,7 +116,8 @@ def row_of(folder: SealedFolder) -> Row | None:
         elif kind is kinds.ERASURE:
             ERASURE.read(records[key], key)
             return None
-    row.decision = outcome_of(decisions)
+    if decisions:
+        row.decision = outcome_of(decisions)
     return row
 
 
