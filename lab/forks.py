@@ -39,7 +39,6 @@ from lab.certificates import read_certificates_once
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ROOMS = ("archive", "cli", "config", "process", "sandbox", "service", "telnyx_api", "text", "workers")
-_CLOUDS = {f"archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")}  # imported when one is opened
 # What the libraries import as a command, a worker or a receiver starts.
 _AT_START = ["pydantic.type_adapter", "typer._adapters", "typer._click.decorators"]
 _AT_START += ["uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvloop"]
@@ -204,12 +203,12 @@ def share_forks(environment: dict[str, str]) -> Callable[[], None]:
 def _import_all_modules() -> None:
     for room in _ROOMS:
         for module in pkgutil.walk_packages(import_module(room).__path__, f"{room}."):
-            if module.name not in _CLOUDS:
-                import_module(module.name)
+            import_module(module.name)
     for name in _AT_START:
         import_module(name)
     _read_signatures_once()
     _compile_templates()
+    _let_boto3_read_once()
     sys.modules["__main__"] = sys.modules["cli.main"]  # spawned processes import it again
     read_certificates_once()
     gc.collect()
@@ -231,6 +230,16 @@ def _compile_templates() -> None:
 
     for name in TEMPLATES.list_templates():
         TEMPLATES.get_template(name)
+
+
+def _let_boto3_read_once() -> None:
+    """Have boto3 read what it knows of S3 here; each process on a bucket would for itself, which takes 50 ms."""
+    import boto3.session
+    import botocore.session
+
+    botocore.session.create_loader = cache(botocore.session.create_loader)
+    session = boto3.session.Session(aws_access_key_id="none", aws_secret_access_key="none", region_name="us-east-1")
+    session.client("s3").close()
 
 
 def _fork_for_each_launcher() -> None:

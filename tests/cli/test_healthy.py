@@ -91,7 +91,7 @@ def test_a_container_is_healthy_if_its_command_is(tmp_path: Path, runs: str, sta
     for try in $(seq 50); do
       callvault healthy --container >out 2>&1; status=$?
       grep -qxE '{shown}' out && [ "$status" = {status} ] && break  # `up` starts its processes one by one
-      sleep 0.2
+      sleep 0.6
     done
     cat out; exit $status"""
     done = subprocess.run(

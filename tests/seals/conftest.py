@@ -1,4 +1,4 @@
-"""An archive that the service has made and sealed: three days of 15 calls each, by two workers at once.
+"""An archive that the service has made and sealed: three days of 6 calls each, by two workers at once.
 
 The first test process makes it, once a run; all tests only read it, and a test that damages it takes a copy.
 """
@@ -27,8 +27,8 @@ from tests.seals.bundles import DAY, export, own
 from text.times import end_of_day, utc_now
 from workers.queue.embedded import EmbeddedServer
 
-CALLS_A_DAY = 15
-TRANSCRIBED_A_DAY = 5
+CALLS_A_DAY = 6
+TRANSCRIBED_A_DAY = 2
 DAYS = (5, 4, 3)
 
 

@@ -22,7 +22,7 @@ from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from lab.worker import archive as archive_one
 from tests.seals.bundles import DAY, check, edit, export, own, unpacked
-from tests.seals.conftest import CALLS_A_DAY, Sealed
+from tests.seals.conftest import CALLS_A_DAY, TRANSCRIBED_A_DAY, Sealed
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit
 from workers.export.exported import Exported, _file_name
@@ -41,7 +41,7 @@ def test_a_bundle_proves_its_recordings_without_the_archive(sealed: Sealed, bund
     assert (status, said.splitlines()[-1].rpartition(" ")[2]) == (0, hashlib.sha256(seals[-1].read_bytes()).hexdigest())
     hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (bundle / "audio").iterdir()}
     assert hashes == {call["sha256"] for call in sealed.calls[4]}
-    assert len(list((bundle / "transcripts").iterdir())) == 5
+    assert len(list((bundle / "transcripts").iterdir())) == TRANSCRIBED_A_DAY
     subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=bundle, check=True, timeout=60)
     with (bundle / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -235,7 +235,7 @@ def test_every_damage_is_named_exactly(
     damage: Damage, kind: str, script_kind: str | None, sealed: Sealed, tmp_path: Path
 ) -> None:
     archive = sealed.copy(tmp_path / "archive")
-    key = damage(archive, archive / "seals", folder(archive, sealed.calls[4][7]))
+    key = damage(archive, archive / "seals", folder(archive, sealed.calls[4][4]))
     day = (utc_now() - timedelta(days=4)).date().isoformat()
     code, report = verify(
         sealed.environment | {"CALLVAULT_DATA": str(tmp_path)}, archive, "--since", day, "--until", day
