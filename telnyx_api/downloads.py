@@ -116,7 +116,7 @@ class Downloads:
             DownloadFailed: the answer is invalid.
         """
         with self.ask(url, {"Range": "bytes=0-0"}) as response:
-            _refuse_status(response)
+            _refuse(response)
             mark = _mark(response)
             if response.headers.get("content-length") == "1":
                 with suppress(httpx.HTTPError):
@@ -346,11 +346,8 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
         CannotBeResumed: nothing shows that it is the rest of the same bytes.
         DownloadFailed: the answer does not match the request.
     """
-    _refuse_status(response)
-    status = response.status_code
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise DownloadFailed("the server sent a compressed answer; the request asked for none")
-    now = _mark(response)
+    _refuse(response)
+    status, now = response.status_code, _mark(response)
     if not got:
         if status == 206:
             raise DownloadFailed("the server sent a part; the request asked for the whole")
@@ -366,14 +363,17 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
     return SourceMark(source.size if now.size is None else now.size, source.etag, source.last_modified)
 
 
-def _refuse_status(response: httpx.Response) -> None:
-    """Refuse an error status.
+def _refuse(response: httpx.Response) -> None:
+    """Refuse an error status, and an answer whose bytes, and size, are not those of the audio.
 
     Raises:
         AddressAway, AudioRefused, DownloadFailed: by the status.
+        DownloadFailed: it is compressed.
     """
     status = response.status_code
     if status in (200, 206):
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise DownloadFailed("the server sent a compressed answer; the request asked for none")
         return
     is_refused = 400 <= status < 500
     kind = AddressAway if _is_away(status) else AudioRefused if is_refused else DownloadFailed

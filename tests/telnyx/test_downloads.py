@@ -198,7 +198,7 @@ def test_a_comparison_fetches_no_audio(how: str, downloads: Downloads, files: Fi
     assert "authorization" not in files.seen[0]
 
 
-@pytest.mark.parametrize("how", ["403", "404", "500"])
+@pytest.mark.parametrize("how", ["403", "404", "500", "compressed"])
 def test_a_check_of_something_that_does_not_answer_fails(how: str, downloads: Downloads, files: Files) -> None:
     files.plan = [how]
     with pytest.raises(DownloadFailed, match=how):
