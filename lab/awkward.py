@@ -67,6 +67,7 @@ class AwkwardS3:
         objects: its contents.
         seen: the headers of every write.
         asked: method and path of every other request.
+        codings: the content codings that the requests for objects accept.
     """
 
     def __init__(self, manners: Manners) -> None:
@@ -108,6 +109,7 @@ class AwkwardS3:
             self.aborted: list[str] = []
             self.seen: list[dict[str, str]] = []
             self.asked: list[tuple[str, str]] = []
+            self.codings: set[str] = set()
 
     def stop(self) -> None:
         self.server.stop()
@@ -223,6 +225,8 @@ class AwkwardS3:
         path = unquote(urlsplit(request.path).path)
         query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
         self.asked.append((request.command, path))
+        if request.command == "GET":
+            self.codings.add(request.headers.get("accept-encoding", ""))
         if "uploads" in query:
             begun = "<Initiated>2020-01-01T00:00:00.000Z</Initiated>"
             uploads = "".join(

@@ -202,6 +202,8 @@ class Lean:
             request.method, path, headers, request.sha256, self._credentials, way.region, query
         )
         headers["user-agent"] = way.agent
+        if request.method == "GET":  # as boto3 does; without it, a gateway may compress the answer (RFC 9110, 12.5.3)
+            headers["accept-encoding"] = "identity"
         if request.body is not None:
             headers["content-length"] = str(len(request.body))
         lines = [f"{request.method} {path}{query and '?'}{query} HTTP/1.1"]

@@ -60,7 +60,8 @@ class Deletions(msgspec.Struct, frozen=True):
         sealed_first: whether an original stays until its day is sealed; None while the archive does not answer.
         paused: the reason of a pause; None: deletion is not paused.
         paused_by: who paused it; paused_at: since when; None if unknown.
-        due: number of originals on the schedule, also of those that something keeps; `first`: the next 100.
+        due: number of originals on the schedule, also of those that something keeps; `first`: the next 100, or with a state
+            those of the next page that has one in it.
         holds: the current holds, at most 100; None: the archive does not answer.
         held: recordings on hold, at most 100; kept: originals kept because of findings in their audio, at most 100.
         originals: all of these in one table, each once. One that is on the schedule and on hold or kept may come on two pages.

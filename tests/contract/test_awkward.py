@@ -408,6 +408,7 @@ def test_a_part_is_given_only_if_it_is_the_part_that_was_asked_for(
 def test_a_compressed_answer_is_not_taken_for_the_object(play: Play) -> None:
     store, server = play()
     put(store, SMALL)
+    assert b"".join(store.read("recordings/a.wav")) == SMALL and server.codings == {"identity"}, "none is asked for"
     server.manners.reads = (200, {"content-encoding": "gzip"})
     with pytest.raises(StoreError, match="compressed"):
         b"".join(store.read("recordings/a.wav"))
