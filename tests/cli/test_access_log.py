@@ -71,9 +71,8 @@ def test_commands_that_read_and_change_name_the_user_and_the_machine(
 def test_a_change_that_fails_is_followed_by_a_line_that_says_so(
     small: SmallArchive, redis_url: str, redis: Any
 ) -> None:
-    done = run_callvault(
-        ["deletions", "release", "11-one", "--why", "x"], settings_of(small, REDIS_URL=redis_url, TELNYX_API_KEY="KEY")
-    )
+    settings = settings_of(small, REDIS_URL=redis_url, TELNYX_API_KEY="KEY", TELNYX_BASE_URL="http://127.0.0.1:9/v2")
+    done = run_callvault(["deletions", "release", "11-one", "--why", "x"], settings)
     assert done.returncode == 1
     asked, failed = (json.loads(row) for row in redis.lrange(ACCESS_WAITING + ARCHIVE_ID, 0, -1))
     assert (asked["what"], failed["what"], failed["of"]) == ("release", "failed", asked["id"])

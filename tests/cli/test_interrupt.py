@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from archive import layout
 from archive.ahead import ahead
 from archive.stores.store import open_store
 from cli.supervisor import CALLVAULT
-from lab.processes import CLEAN, ROOT, Process, callvault, free_port, run_callvault, wait_for
+from lab.processes import CLEAN, ROOT, callvault, free_port, run_callvault, wait_for
 from lab.servers import HttpServer, RunningSandbox
 from tests.seals.small import SmallArchive
 from workers.export.folder import Folder
@@ -339,15 +340,25 @@ def test_an_export_that_has_ended_begins_no_more_files(tmp_path: Path) -> None:
 
 
 def test_a_demo_that_is_interrupted_stops_what_it_started_and_names_its_folder(tmp_path: Path) -> None:
-    words = ["demo", "--recordings", "2000", "--data", str(tmp_path / "demo")]
-    with Process([*CALLVAULT, *words]) as running:
+    logs = tmp_path / "demo" / "logs"
+
+    def parts() -> list[Path]:
+        """The processes whose standard error is a log of the demo."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended
+                found += [process] if (process / "fd" / "2").readlink().parent == logs else []
+        return found
+
+    with callvault(["demo", "--recordings", "600", "--data", str(tmp_path / "demo")], {}) as running:
         wait_for(
             lambda: any(tmp_path.glob("demo/archive/recordings/*/*/*/*/recording.json")), 90, "the first recording"
         )
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-        assert len(children) >= 3
+        started = {*parts(), *(Path("/proc", child) for child in children)}
+        assert len(started) == 4, "three parts, and Redis"
         assert running.stop(signal.SIGINT, 60) == 130, running.output
-        wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 30)
+        wait_for(lambda: not any(process.exists() for process in started), 30)
     said = sentence_of(running.output)
     assert f"its files stay in {tmp_path / 'demo'}. Run the command again" in said
 
