@@ -14,7 +14,6 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import IO
 
@@ -136,8 +135,7 @@ def read_link(data: bytes, key: str) -> Link:
     return Link(seal, hashlib.sha256(data).hexdigest())
 
 
-@dataclass
-class SealedFolder:
+class SealedFolder(msgspec.Struct):
     """The new objects of one recording, medium or log message since the last seal of its day.
 
     Attributes:
@@ -152,12 +150,12 @@ class SealedFolder:
     """
 
     prefix: str
-    present: dict[str, StoredObject] = field(default_factory=dict)
-    places: dict[str, Place] = field(default_factory=dict)
-    new: list[str] = field(default_factory=list)
-    records: dict[str, bytes] = field(default_factory=dict)
+    present: dict[str, StoredObject] = {}
+    places: dict[str, Place] = {}
+    new: list[str] = []
+    records: dict[str, bytes] = {}
     commit: CommitRecord | None = None
-    lines: list[str] = field(default_factory=list)
+    lines: list[str] = []
     bytes: int = 0
 
     def place_of(self, key: str) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 import msgspec
@@ -14,6 +15,7 @@ from archive.records import CommitRecord
 from archive.seals import SealedFolder
 from text.times import first_instant, format_instant
 
+_NORMAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _INT64 = 2**63  # the limit of SQLite and Parquet; the commit record keeps Telnyx's number
 
 
@@ -132,5 +134,8 @@ def transcript_of(data: bytes | None, key: str) -> str:
 
 def _instant(*texts: object) -> str | None:
     """The first value that is an instant, normalised so that texts sort by time; the commit record keeps Telnyx's form."""
+    first = texts[0]
+    if isinstance(first, str) and _NORMAL.fullmatch(first) and first_instant(first) is not None:
+        return first  # as almost all are
     instant = first_instant(*texts)
     return None if instant is None else format_instant(instant)
