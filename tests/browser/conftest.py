@@ -28,9 +28,10 @@ from workers.queue.embedded import EmbeddedServer
 
 TOKEN = "a-token-for-tests-only"
 _AXE = Path(__file__).parents[2] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-_VIOLATIONS = (
-    "axe.run({resultTypes: ['violations'], reporter: 'no-passes', preload: false}).then((found) => found.violations)"
-)
+_VIOLATIONS = """
+  (rules) => axe.run({...rules, resultTypes: ["violations"], reporter: "no-passes", preload: false})
+    .then((found) => found.violations)
+"""
 # A document that is left complains of the stream that it loses.
 _LEAVE_IN_SILENCE = "addEventListener('pagehide', () => { console.error = () => {}; })"
 SCREENS: dict[str, Any] = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
@@ -204,15 +205,29 @@ def assert_can_be_read(page: Page, what: str) -> None:
         # The page's policy forbids a script element. Each page that this one opens from now on has its own axe already.
         page.add_init_script(_AXE.read_text())
         page.evaluate(_AXE.read_text())
-    violations = page.evaluate(_VIOLATIONS)
+    _assert_nothing_serious(page, what, {})
+    assert page.viewport_size is not None
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], what
+
+
+def assert_can_be_read_in_the_dark(page: Page, what: str) -> None:
+    """In dark colours, axe-core finds nothing serious either, on a page that can be read in light ones.
+
+    It looks anew at what depends on colours: our style sheet changes nothing else in the dark.
+    """
+    page.emulate_media(color_scheme="dark")
+    _assert_nothing_serious(page, f"{what} in the dark", {"runOnly": {"type": "tag", "values": ["cat.color"]}})
+    page.emulate_media(color_scheme="light")
+
+
+def _assert_nothing_serious(page: Page, what: str, rules: dict[str, Any]) -> None:
+    violations = page.evaluate(_VIOLATIONS, rules)
     serious = [
         (violation["id"], [node["html"] for node in violation["nodes"]])
         for violation in violations
         if violation["impact"] in ("serious", "critical")
     ]
     assert serious == [], f"{what}: {json.dumps(serious, indent=1)}"
-    assert page.viewport_size is not None
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], what
 
 
 def sign_in(page: Page, token: str = TOKEN) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Dialog, Locator, Page, expect
 
 from lab.processes import wait_for
-from tests.browser.conftest import TOKEN, Deployment, assert_can_be_read
+from tests.browser.conftest import TOKEN, Deployment, assert_can_be_read, assert_can_be_read_in_the_dark
 from workers.engine.attempts import Attempt, DeadLetter
 from workers.keys import INSPECTION
 
@@ -221,17 +221,16 @@ def test_all_dead_letters_are_retried_at_once(letters: Letters, client: tuple[ht
     assert "5 jobs are enqueued again" in answer.text and answer.headers["hx-trigger-after-settle"] == "changed"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_full_lists_are_read_by_keyboard_and_ear(
-    scheme: Literal["light", "dark"], letters: Letters, page: Page, deployment: Deployment
-) -> None:
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
+def test_full_lists_are_read_by_keyboard_and_ear(letters: Letters, page: Page, deployment: Deployment) -> None:
     deployment.redis.lpush(
         INSPECTION, '{"data": {"event_type": "call.hangup", "payload": {"to": "' + "9" * 200 + '"}}}'
     )
     page.set_viewport_size({"width": 320, "height": 700})
-    page.emulate_media(color_scheme=scheme)
+    page.emulate_media(color_scheme="light")
     for path in ("/ops/dead-letters", "/ops/deletions", "/ops/quarantine"):
         page.goto(path)
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert_can_be_read(page, path)
+        assert_can_be_read_in_the_dark(page, path)
     deployment.redis.delete(INSPECTION)

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from lab.processes import callvault, free_port, wait_for
 from sandbox.webhooks import recording_payload
-from tests.browser.conftest import TOKEN, Deployment, sign_in, until
+from tests.browser.conftest import TOKEN, Deployment, until
 from tests.browser.steps import Steps
 
 DESK: Any = {"width": 1280, "height": 800}
@@ -29,7 +29,8 @@ def person(browser: Browser, deployment: Deployment) -> Iterator[Callable[..., S
         contexts.append(context)
         page = context.new_page()
         if is_signed_in:
-            sign_in(page)
+            context.add_cookies([deployment.session])
+            page.goto("/ops")
             expect(page.get_by_role("heading", name="Overview", exact=True)).to_be_visible()
         return Steps(page)
 

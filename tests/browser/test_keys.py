@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Deployment, sign_in
+from tests.browser.conftest import Deployment
 from workers.engine.attempts import Attempt, DeadLetter
 
 # The row that has the focus: its number among the rows of the page, and what it is; -1: none has.
@@ -27,8 +27,8 @@ def signed_in(browser: Browser, deployment: Deployment) -> Iterator[Page]:
         letter = DeadLetter(name, "archive_recording", {"v": 1}, "arq:queue", "download", "no", attempt.at, [attempt])
         deployment.redis.hset("callvault:dead-letters", name, msgspec.json.encode(letter))
     context = browser.new_context(base_url=deployment.url, viewport={"width": 1280, "height": 800})
+    context.add_cookies([deployment.session])
     page = context.new_page()
-    sign_in(page)
     for call in deployment.calls[:2]:  # the access log lists these looks
         page.goto(f"/ops/recordings/{call['id']}")
     yield page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from lab.processes import wait_for
 from tests.browser.conftest import Deployment, assert_can_be_read, sign_in
 from workers.engine.attempts import Attempt, DeadLetter
 
+WIDTHS = (390, 320)  # of phones
 PAGES = ("", "/recordings", "/evidence", "/connections", "/dead-letters", "/deletions", "/quarantine")
 
 
@@ -225,32 +227,33 @@ _BESIDE = """
 """
 
 
-@pytest.mark.parametrize("width", [390, 320])
-def test_on_a_phone_state_and_link_of_every_list_are_on_the_screen(
-    width: int, browser: Browser, deployment: Deployment
-) -> None:
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
+def test_on_a_phone_state_and_link_of_every_list_are_on_the_screen(page: Page, deployment: Deployment) -> None:
     attempt = Attempt("2026-11-25T10:00:00.000000Z", "download", "cut off 9 times")
     name = "archive_recording:01234567-89ab-4def-8123-456789abcdef:of-a-phone"
     letter = DeadLetter(name, "archive_recording", {"v": 1}, "arq:queue", "download", "cut off", attempt.at, [attempt])
     deployment.redis.hset("callvault:dead-letters", letter.job_id, msgspec.json.encode(letter))
-    context = browser.new_context(base_url=deployment.url, viewport={"width": width, "height": 700})
     try:
-        page = context.new_page()
-        sign_in(page)
         for path in PAGES:
             page.goto("/ops" + path)
             expect(page.locator("main h1")).to_be_visible()
-            assert page.evaluate(_BESIDE) == [], path
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 700})
+                assert page.evaluate(_BESIDE) == [], (path, width)
         page.goto("/ops/recordings")
         card = page.locator("tr").filter(has=page.locator(".state")).first
-        for what in (card.locator(".state"), card.get_by_role("link")):
+        for what, width in product((card.locator(".state"), card.get_by_role("link")), WIDTHS):
+            page.set_viewport_size({"width": width, "height": 700})
             what.scroll_into_view_if_needed()
             expect(what).to_be_in_viewport(ratio=1)
-        page.goto("/ops/evidence")
-        expect(page.locator(".calendar a").last).to_be_in_viewport(ratio=1)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 700})
+            page.goto("/ops/evidence")  # which scrolls there once
+            expect(page.locator(".calendar a").last).to_be_in_viewport(ratio=1)
         page.goto("/ops")
         link = page.get_by_role("article").filter(has_text="Dead letters").get_by_role("link", name="Show")
-        expect(link).to_be_in_viewport(ratio=1)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 700})
+            expect(link).to_be_in_viewport(ratio=1)
     finally:
-        context.close()
         deployment.redis.hdel("callvault:dead-letters", letter.job_id)

@@ -10,35 +10,37 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Deployment
 
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+
 
 def sealed_day(deployment: Deployment) -> str:
     return str(deployment.calls[0]["recording_started_at"][:10])
 
 
 @pytest.mark.parametrize("page", ["desk"], indirect=True)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_paper_there_is_the_content_with_who_printed_it_and_nothing_to_press(
-    scheme: Literal["light", "dark"], page: Page, deployment: Deployment
+    page: Page, deployment: Deployment
 ) -> None:
     paths = (f"recordings/{deployment.calls[0]['id']}", f"evidence/{sealed_day(deployment)}", "deletions")
     for path in paths:
         page.goto(f"/ops/{path}")
-        page.emulate_media(media="print", color_scheme=scheme)
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        expect(
-            page.get_by_text(re.compile(rf"printed 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC by Ada · /ops/{path}"))
-        ).to_be_visible()
-        for what in ("nav", "button", "form", "audio", "footer", "input"):
-            assert page.locator(f"{what}:visible").count() == 0, (path, what)
-        assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        expect(page.locator("main h1")).to_be_visible()
-        if path != "deletions":
-            expect(page.get_by_text(re.compile("^[0-9a-f]{64}$")).first).to_be_visible()  # hashes are not folded
-        page.evaluate("dispatchEvent(new Event('afterprint'))")
-        assert page.locator("details[open]").count() == 0, path
-        page.emulate_media(media="screen")
-        expect(page.get_by_text(re.compile("printed 20"))).to_be_hidden()
+        for scheme in SCHEMES:
+            page.emulate_media(media="print", color_scheme=scheme)
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            expect(
+                page.get_by_text(re.compile(rf"printed 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC by Ada · /ops/{path}"))
+            ).to_be_visible()
+            for what in ("nav", "button", "form", "audio", "footer", "input"):
+                assert page.locator(f"{what}:visible").count() == 0, (path, what)
+            assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+            expect(page.locator("main h1")).to_be_visible()
+            if path != "deletions":
+                expect(page.get_by_text(re.compile("^[0-9a-f]{64}$")).first).to_be_visible()  # hashes are not folded
+            page.evaluate("dispatchEvent(new Event('afterprint'))")
+            assert page.locator("details[open]").count() == 0, path
+            page.emulate_media(media="screen")
+            expect(page.get_by_text(re.compile("printed 20"))).to_be_hidden()
 
 
 def test_evidence_is_shared_with_somebody_who_has_no_account(

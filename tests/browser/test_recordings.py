@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import TOKEN, Deployment, sign_in
+from tests.browser.conftest import TOKEN, Deployment
 
 
 def test_a_recording_is_found_by_number_and_by_a_spoken_word(page: Page, deployment: Deployment) -> None:
@@ -70,10 +70,10 @@ def test_search_fields_come_back_as_text(page: Page, number: str) -> None:
     assert page.locator("img, main script").count() == 0
 
 
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_the_state_and_the_link_of_a_row_are_seen_on_a_phone_without_scrolling_sideways(
     page: Page, deployment: Deployment
 ) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
     for path in ("/ops/recordings", "/ops/deletions"):
         page.goto(path)
         link = page.locator("main a[href^='/ops/recordings/']").first
@@ -177,8 +177,9 @@ def test_a_shared_search_survives_the_sign_in(browser: Browser, deployment: Depl
 
 def test_times_are_in_the_readers_zone_with_utc_on_hover(browser: Browser, deployment: Deployment) -> None:
     context = browser.new_context(base_url=deployment.url, timezone_id="Pacific/Auckland", locale="en-NZ")
+    context.add_cookies([deployment.session])
     page = context.new_page()
-    sign_in(page)
+    page.goto("/ops")
     expect(page.get_by_text("Times are in Pacific/Auckland")).to_be_visible()
     call = deployment.calls[11]
     started = datetime.fromisoformat(call["recording_started_at"])
@@ -195,9 +196,9 @@ def test_times_are_in_the_readers_zone_with_utc_on_hover(browser: Browser, deplo
 
 def test_recordings_are_walked_with_the_keyboard(browser: Browser, deployment: Deployment) -> None:
     context = browser.new_context(base_url=deployment.url)
+    context.add_cookies([deployment.session])
     page = context.new_page()
-    sign_in(page)
-    page.wait_for_load_state()
+    page.goto("/ops")
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.get_by_role("searchbox").press("Tab")
