@@ -77,10 +77,10 @@ LONG = {
     "test_a_real_prometheus_reports_real_faults": 10,
 }
 
-# Fixtures that start something for all tests of a module, or of a folder.
+# Fixtures that start something for all tests of a module, or of a folder, or that import what no other test needs.
 SERVERS = {
     "azure", "browser", "bundle", "cloud", "cluster", "deployment", "full_house", "many", "provider", "redis_servers", "running",
-    "s3", "up",
+    "official_sdk", "s3", "up",
 }  # fmt: skip
 # Seconds of all tests that share such servers, or that of a store; `SHARED_SECONDS` where nothing is said.
 TOGETHER = {
@@ -92,6 +92,7 @@ TOGETHER = {
     "tests/browser/test_states.py": 60,
     "tests/test_commands_of_documents.py": 50,
     "tests/test_proxies.py": 45,
+    "tests/conformance/test_sdk.py": 15,
     "s3-strict-tls": 40,
     "s3-strict-by-boto3": 15,
 }
