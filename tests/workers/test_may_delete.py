@@ -17,7 +17,17 @@ from lab.servers import RunningSandbox
 from lab.worker import archive, delete_what_is_due, own_runtime
 from tests.workers.steps import folder_of, has_left, kinds_of_alerts
 from text import times
-from workers.keys import BULK_QUEUE, DELETIONS_DUE, MAIN_QUEUE
+from workers.deletion.outcomes import letter_id
+from workers.keys import (
+    ATTEMPTS,
+    BULK_QUEUE,
+    DELETIONS_DUE,
+    LEAVING,
+    LEFT,
+    LEFT_TRANSCRIPTIONS,
+    MAIN_QUEUE,
+    TRANSCRIBING,
+)
 from workers.recordings.requests import TranscriptionRequest
 from workers.recordings.transcriptions import archive_transcription
 from workers.seals.chain import is_sealed
@@ -117,6 +127,38 @@ async def test_an_original_that_waits_for_its_transcription_asks_telnyx_at_growi
             waits.append(due_at - times.utc_now().timestamp())
     assert not has_left(recording)
     assert 4 < waits[0] <= 10 and waits[5] > 120 and 1_700 < waits[-1] <= 3_600, waits
+
+
+async def test_nothing_is_under_way_in_redis_after_a_deletion_but_the_memory_of_it(
+    sandbox: RunningSandbox, deleting: dict[str, str], redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    transcription = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(transcription)
+    async with own_runtime(deleting) as runtime:
+        await archive(runtime, recording)
+        request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
+        await archive_transcription(runtime, request)
+        await runtime.attempts.record(letter_id(recording.data["id"]), "outage", "Telnyx does not answer")
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+    left = f"{recording.data['id']} {folder_of(Path(), recording)}/"
+    assert redis.zrange(LEFT, 0, -1) == [left]
+    assert not redis.exists(DELETIONS_DUE, LEAVING, LEFT_TRANSCRIPTIONS)
+    assert not redis.exists(ATTEMPTS + letter_id(recording.data["id"]))
+
+
+async def test_connections_that_an_earlier_version_noted_in_redis_alone_are_awaited(
+    sandbox: RunningSandbox, deleting: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    waiting = [sandbox.world.add_recording(seconds=0.5, connection_id="7") for _ in range(3)]
+    other = sandbox.world.add_recording(seconds=0.5, connection_id="8")
+    redis.sadd(TRANSCRIBING, "7")
+    async with own_runtime(deleting | {"CALLVAULT_TRANSCRIPTIONS": "require"}) as runtime:
+        await archive(runtime, *waiting, other)
+        await delete_what_is_due(runtime)
+    assert has_left(other) and not any(map(has_left, waiting))
+    assert (archive_folder / "transcribing/7.json").exists()
 
 
 async def test_a_transcription_that_a_deletion_misses_is_enqueued_behind_those_of_webhooks(
