@@ -40,6 +40,7 @@ from archive.stores.store import (
 )
 
 _CHUNK_BYTES = 1024 * 1024
+_AHEAD_BYTES = 64 * 1024  # most records are smaller; the kernel looks through what is asked for, also behind the end
 _OPEN_AHEAD = 8 if hasattr(os, "posix_fadvise") else 0  # several threads do so at once, and macOS allows 256 open files
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
 _NO_KEYS = (_TEMPORARY, "lost+found")  # the second is at the root of a disk, and only root may read it
@@ -175,7 +176,7 @@ class FileStore:
         try:
             _drop_from_cache(descriptor)
             if _OPEN_AHEAD:
-                os.posix_fadvise(descriptor, 0, limit, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(descriptor, 0, min(limit, _AHEAD_BYTES), os.POSIX_FADV_WILLNEED)
         except OSError as error:
             os.close(descriptor)
             raise _error_of(key, error) or error from error
