@@ -315,7 +315,7 @@ def _memory(place: _Place) -> list[Result]:
 
 
 def _whole_job(place: _Place, what: str, goal: str) -> Result:
-    count, connections = 100, 8
+    count, connections = 200, 8
     place.stock(count, _MB)
 
     def send(port: int) -> float:
