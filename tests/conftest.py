@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import pytest
 import redis as sync_redis
+from hypothesis import HealthCheck, settings
 
 from config.settings import load_settings
 from lab.certificates import read_certificates_once
@@ -32,6 +33,11 @@ from workers.queue.embedded import EmbeddedServer
 from workers.runtime import Runtime, open_runtime
 
 read_certificates_once()
+# On a busy machine an example takes any time to make and to run.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 # Their assertions show their values, as those of a test do.
 pytest.register_assert_rewrite("tests.workers.steps", "tests.seals.bundles")
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
-_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 for name, examples in (("short", 200), ("long", 5_000)):
-    settings.register_profile(name, max_examples=examples, deadline=None, suppress_health_check=_CHECKS)
+    settings.register_profile(name, settings.get_profile("tests"), max_examples=examples)
 settings.load_profile(os.environ.get("CALLVAULT_FUZZ", "short"))

@@ -10,10 +10,10 @@ import pytest
 import redis as sync_redis
 
 from lab.clock import Clock, SkewedServer
+from workers.engine.connect import connect_worker
 from workers.keys import EVENT
 from workers.queue import accept
 from workers.queue.accept import Acceptor, mark_of
-from workers.queue.connect import connect_receiver
 from workers.queue.script import server_seconds
 
 _HOUR = 3600
@@ -24,7 +24,7 @@ async def test_an_event_is_remembered_for_a_day_whatever_the_hour_and_not_for_tw
     server = SkewedServer(tmp_path / "data", clock)
     server.start()
     try:
-        client = connect_receiver(server.url)
+        client = connect_worker(server.url)
         began = await server_seconds(client)
 
         async def move(hours: float) -> None:
