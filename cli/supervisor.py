@@ -34,6 +34,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
 _STOP_SECONDS = 35.0  # longer than a worker's drain
 _TEND_SECONDS = 0.1
+_ENDING_SECONDS = 0.3  # Valkey looks ten times a second whether it was told to end
 
 
 def say(line: str) -> None:
@@ -100,9 +101,12 @@ class Supervisor:
         self._server = server
 
     def __enter__(self) -> Self:
-        """Start the server."""
+        """Start the server, or join the one that runs."""
         if self._server is not None:
             self._server.start()
+            if self._server.process is None:  # that of a supervisor that was just killed answers until it notices
+                time.sleep(_ENDING_SECONDS)
+                self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,8 +134,10 @@ class Supervisor:
     def tend(self) -> None:
         """Restart what has died, after a wait that doubles while it keeps dying."""
         now = time.monotonic()
-        if self._server is not None and self._server.process is not None and self._server.process.poll() is not None:
-            self._say(f"valkey exited with status {self._server.process.returncode}; restarting it")
+        if self._server is not None and self._server.has_ended:
+            own = self._server.process
+            how = "has ended" if own is None else f"exited with status {own.returncode}"
+            self._say(f"valkey {how}; restarting it")
             self._server.start()
         for part in self.parts:
             if part.process is None:

@@ -108,6 +108,8 @@ class EmbeddedServer:
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two parts that start together make one server
             if (alone := self._alone(min(timeout_seconds, _ANOTHER_SECONDS))) is None:
+                if self.process is not None and self.process.poll() is not None:
+                    self.process = None  # another started one after ours had ended
                 return
             with alone:
                 self.process = self._spawn(alone.fileno())
@@ -166,6 +168,18 @@ class EmbeddedServer:
     def is_running(self) -> bool:
         """Whether it answers."""
         return _answers(self.socket)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server that was started or joined runs no more."""
+        if self.process is not None:
+            return self.process.poll() is not None
+        with (self.folder / "server.lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return not self.is_running
 
     def stop(self, timeout_seconds: float = 20) -> None:
         """Stop the server if this object started it; its data stays."""
