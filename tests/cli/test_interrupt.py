@@ -96,6 +96,29 @@ def cpu_milliseconds(pid: int) -> float:
     return (int(user) + int(system)) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
+_IN_A_CALLBACK = """
+import cli, signal, time, weakref
+class Lock: pass
+lock = Lock()
+reference = weakref.ref(lock, lambda _: signal.raise_signal(signal.SIGINT))
+del lock  # Python ignores what its callback raises
+time.sleep(30)
+"""
+
+
+def test_ctrl_c_where_python_ignores_exceptions_ends_the_next_step() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_A_CALLBACK],
+        env=CLEAN,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "callvault: interrupted: nothing was begun\n")
+
+
 @pytest.mark.parametrize("milliseconds", [50, 80, 120, 180, 300])
 @pytest.mark.parametrize("command", ["status", "verify --deep --seals", "backfill --since 7d", "demo", "up --sandbox"])
 def test_ctrl_c_at_any_moment_of_the_start_ends_without_a_stack_trace(
