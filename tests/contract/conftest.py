@@ -19,9 +19,11 @@ import pytest
 import stamina
 from botocore.config import Config
 
-from archive.stores.store import Store
+from archive.stores.store import Store, open_store
 from lab import stores
-from lab.stores import SMALL_PARTS, Emulator
+from lab.awkward import AwkwardS3, Manners
+from lab.stores import SMALL_PARTS, Emulator, by_boto3, environ
+from tests.contract.awkward_s3 import Play
 
 _numbers = itertools.count()
 
@@ -110,6 +112,28 @@ def emulator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     started = STORES[request.param](tmp_path_factory.mktemp(request.param))
     with started as running, makes_clients_once(running.environment):
         yield running
+
+
+@pytest.fixture(scope="module")
+def awkward() -> Iterator[AwkwardS3]:
+    """A server of all tests of a module that speaks S3 in its own way; `play` empties it."""
+    server = AwkwardS3(Manners())
+    with makes_clients_once(server.environment):
+        yield server
+    server.stop()
+
+
+@pytest.fixture(params=["lean", "boto3"])
+def play(request: pytest.FixtureRequest, awkward: AwkwardS3) -> Play:
+    """A store on that server with these manners: small requests by our own client, and by boto3."""
+
+    def make(**manners: Any) -> tuple[Store, AwkwardS3]:
+        awkward.begin(Manners(**manners))
+        with environ(awkward.environment):
+            store = open_store("s3://bucket/prefix", SMALL_PARTS)
+        return (store if request.param == "lean" else by_boto3(store)), awkward
+
+    return make
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
-"""Stores that keep less than they claim: fallbacks, trust, and damage that is always found."""
+"""Stores that speak S3 in their own way: fallbacks, conditions, outages, and damage that is always found."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -14,149 +11,14 @@ from typing import Any
 import pytest
 
 from archive.archive import Archive, ArchiveConflict
-from archive.proof import Damaged, ProofMode
-from archive.records import ArchivedObject
 from archive.source import Source
-from archive.stores.s3_md5s import Forms
-from archive.stores.store import KeyExists, Store, StoredObject, StoreError, StoreRefused, open_store
+from archive.stores.store import KeyExists, StoreError, StoreRefused, open_store
 from lab.awkward import AwkwardS3, Manners
 from lab.lines import TcpProxy
-from lab.stores import PART, SMALL_PARTS, by_boto3, environ
-from tests.contract.conftest import makes_clients_once
+from lab.stores import PART, SMALL_PARTS, environ
+from tests.contract.awkward_s3 import LARGE, SIZES, SMALL, Play, put
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
-
-SMALL = random.Random(1).randbytes(1000)
-LARGE = random.Random(2).randbytes(11 * PART // 5)
-SIZES = {"small": SMALL, "large": LARGE}
-
-
-@pytest.fixture(scope="module")
-def awkward() -> Iterator[AwkwardS3]:
-    """The server of all tests; `play` empties it."""
-    server = AwkwardS3(Manners())
-    with makes_clients_once(server.environment):
-        yield server
-    server.stop()
-
-
-@pytest.fixture(params=["lean", "boto3"])
-def play(request: pytest.FixtureRequest, awkward: AwkwardS3) -> Callable[..., tuple[Store, AwkwardS3]]:
-    """Small requests by our own client and by boto3."""
-
-    def make(**manners: Any) -> tuple[Store, AwkwardS3]:
-        awkward.begin(Manners(**manners))
-        with environ(awkward.environment):
-            store = open_store("s3://bucket/prefix", SMALL_PARTS)
-        return (store if request.param == "lean" else by_boto3(store)), awkward
-
-    return make
-
-
-Play = Callable[..., tuple[Store, AwkwardS3]]
-
-
-def put(store: Store, data: bytes, mode: ProofMode = "store") -> ArchivedObject:
-    chunks = (data[i : i + 65536] for i in range(0, len(data), 65536))
-    return Archive(store, mode).put("recordings/a.wav", chunks, "audio/wav")
-
-
-def test_a_store_that_checks_is_believed_and_keeps_nothing_of_the_wrong_put(play: Play) -> None:
-    store, server = play(checks=True)
-    assert put(store, SMALL).proof.by == "checksum"
-    assert list(server.objects) == ["/bucket/prefix/probe/condition", "/bucket/prefix/recordings/a.wav"]
-
-
-@pytest.mark.parametrize("checks", [True, False])
-def test_a_reader_writes_nothing_and_relies_on_earlier_findings(checks: bool, play: Play) -> None:
-    writer, server = play(checks=checks, echoes=not checks)
-    archived = put(writer, SMALL)
-    held, written = dict(server.objects), len(server.seen)
-    with environ(server.environment):
-        reader = open_store("s3://bucket/prefix", SMALL_PARTS)
-    found = reader.stat(archived.key)
-    assert found is not None and bool(found.checksums) == checks
-    assert reader.stat("none") is None and b"".join(reader.read(archived.key)) == SMALL
-    assert (server.objects, len(server.seen)) == (held, written)
-
-
-def test_a_store_that_echoes_checksums_is_detected(play: Play) -> None:
-    store, _ = play(echoes=True)
-    assert put(store, SMALL).proof.by == "etag"
-
-
-def test_a_store_whose_etags_are_no_md5s_is_read_back(play: Play) -> None:
-    plain: tuple[dict[str, Any], ...] = ({"echoes": True, "md5_etags": False}, {"md5_etags": False})
-    for manners in plain:
-        store, _ = play(**manners)
-        for data in SIZES.values():
-            assert Archive(store).put(f"x{len(data)}", iter([data]), "audio/wav").proof.by == "read-back"
-
-
-def test_a_large_object_is_proven_by_the_md5_of_its_parts_or_of_all_its_bytes_whichever_is_the_etag(play: Play) -> None:
-    store, server = play()
-    archive = Archive(store)
-
-    def proofs(name: str) -> list[str]:
-        return [archive.put(f"{name}{n}", iter([LARGE]), "audio/wav").proof.by for n in range(2)]
-
-    assert proofs("parts") == ["etag", "etag"]
-    server.manners.whole_etags = True
-    assert proofs("whole") == ["read-back", "etag"], "the last object shows that it computes"
-    server.manners.whole_etags = False
-    assert proofs("parts again") == ["read-back", "etag"]
-
-
-def test_an_object_of_the_first_process_shows_each_later_one_which_md5_to_compute(play: Play) -> None:
-    store, server = play(whole_etags=True)
-    assert put(store, LARGE).proof.by == "etag"
-    with environ(server.environment):
-        later = Archive(open_store("s3://bucket/prefix", SMALL_PARTS))
-    server.manners.whole_etags = False
-    proofs = [later.put(f"recordings/{n}.wav", iter([LARGE]), "audio/wav").proof.by for n in range(2)]
-    assert proofs == ["read-back", "etag"], "it computes what the probe shows, then what its last object shows"
-    probe = "/bucket/prefix/probe/multipart"
-    assert len([seen for seen in server.seen if seen["path"] == probe and "uploads" in seen["query"]]) == 1
-
-
-def test_uploads_that_begin_together_ask_once_which_md5_to_compute_and_compute_both_without_an_answer() -> None:
-    asked: list[bool] = []
-
-    def probe(fails: bool) -> StoredObject:
-        asked.append(fails)
-        time.sleep(0.05)
-        if fails:
-            raise StoreError("away")
-        return StoredObject("probe/multipart", 72, etag="0" * 32)
-
-    for fails, forms in ((True, ("parts", "whole")), (False, ("whole",))):
-        of_process, asked[:] = Forms(None), []
-        with ThreadPoolExecutor(8) as threads:
-            found = list(threads.map(lambda _, f=fails, o=of_process: o.to_compute(lambda: probe(f)), range(8)))
-        assert found == [forms] * 8 and asked == [fails]
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(
-    ("rung", "manners", "mode"),
-    [
-        ("checksum", {"checks": True}, "store"),
-        ("etag", {}, "store"),
-        ("etag of all the bytes", {"whole_etags": True}, "store"),
-        ("etag of one that echoes", {"echoes": True}, "store"),
-        ("read-back", {"md5_etags": False}, "store"),
-        ("read-back of one that echoes", {"md5_etags": False, "echoes": True}, "store"),
-        ("read-back demanded", {"echoes": True}, "read-back"),
-    ],
-)
-def test_a_flipped_byte_is_found_at_every_proof_level(
-    rung: str, manners: dict[str, Any], mode: ProofMode, size: str, play: Play
-) -> None:
-    store, server = play(flips=True, **manners)
-    with pytest.raises((Damaged, StoreError)):
-        put(store, SIZES[size], mode)
-    assert not [path for path in server.objects if path.endswith("recording.json")]
-
 
 REFUSALS = {
     "R2 refuses the trailer": ({"aws-chunked": (401, "Unauthorized")}, "aws-chunked"),
@@ -337,81 +199,6 @@ def test_only_uploads_under_our_own_keys_are_aborted(url: str, prefix: str) -> N
         assert open_store(url).remove_orphans() == len(ours)
     assert server.aborted == [f"/bucket/{prefix}{key}" for key in ours]
     server.stop()
-
-
-@pytest.mark.parametrize("what", ["list", "erase"])
-def test_a_list_that_is_cut_short_is_no_list(what: str, play: Play) -> None:
-    lists = "<R><IsTruncated>true</IsTruncated><Contents><Key>prefix/a</Key><Size>1</Size></Contents></R>"
-    store, _ = play(lists=lists)
-    with pytest.raises(StoreError, match="listing is incomplete"):
-        list(store.list("")) if what == "list" else store.erase("a")
-
-
-@pytest.mark.parametrize(
-    ("answer", "is_erased"),
-    [((501, "NotImplemented"), True), ((405, "MethodNotAllowed"), True), ((400, "InvalidRequest"), True),
-     ((400, "ExpiredToken"), False), ((400, "RequestTimeout"), False), ((403, "AccessDenied"), False)],
-)  # fmt: skip
-def test_versions_are_skipped_only_if_the_store_reports_that_it_keeps_none(
-    answer: tuple[int, str], is_erased: bool, play: Play
-) -> None:
-    store, server = play(lists=answer)
-    put(store, SMALL)
-    if is_erased:
-        store.erase("recordings/a.wav")
-    else:
-        with pytest.raises(StoreError):
-            store.erase("recordings/a.wav")
-    assert ("/bucket/prefix/recordings/a.wav" in server.objects) != is_erased
-
-
-def test_a_range_that_is_answered_with_the_whole_is_cut(play: Play) -> None:
-    store, _ = play()
-    put(store, LARGE)
-    for start, end in ((0, 10), (5, 700_000), (len(LARGE) - 3, None), (len(LARGE) - 3, len(LARGE) + 5)):
-        assert b"".join(store.read("recordings/a.wav", start, end)) == LARGE[start:end]
-
-
-@pytest.mark.parametrize(
-    ("given", "sent", "span", "is_right"),
-    [
-        ("bytes 10-19/1000", (10, 20), (10, 20), True),
-        ("bytes 990-999/1000", (990, 1000), (990, 2000), True),
-        ("bytes 990-999/1000", (990, 1000), (990, None), True),
-        ("bytes 10-19/*", (10, 20), (10, 20), True),
-        ("bytes 0-9/1000", (0, 10), (10, 20), False),
-        ("bytes 10-17/1000", (10, 18), (10, 20), False),
-        ("bytes 10-29/1000", (10, 30), (10, 20), False),
-        ("bytes 990-994/1000", (990, 995), (990, None), False),
-        ("bytes 10-14/*", (10, 15), (10, 20), False),
-        ("bytes 990-994/*", (990, 995), (990, None), False),
-        ("bytes 10-19/1000", (10, 15), (10, 20), False),
-        ("bytes 10-19/1000", (10, 25), (10, 20), False),
-        ("items 10-19/1000", (10, 20), (10, 20), False),
-        ("bytes 0-499/1000", (0, 500), (0, None), False),
-        ("bytes 0-999/1000", (0, 1000), (0, None), True),
-    ],
-)
-def test_a_part_is_given_only_if_it_is_the_part_that_was_asked_for(
-    given: str, sent: tuple[int, int], span: tuple[int, int | None], is_right: bool, play: Play
-) -> None:
-    store, server = play()
-    put(store, SMALL)
-    server.manners.reads, server.manners.sends = (206, {"content-range": given}), sent
-    if is_right:
-        assert b"".join(store.read("recordings/a.wav", *span)) == SMALL[slice(*span)]
-        return
-    with pytest.raises(StoreError, match=r"^s3://bucket/prefix/recordings/a\.wav: the store (answered|sent) "):
-        b"".join(store.read("recordings/a.wav", *span))
-
-
-def test_a_compressed_answer_is_not_taken_for_the_object(play: Play) -> None:
-    store, server = play()
-    put(store, SMALL)
-    assert b"".join(store.read("recordings/a.wav")) == SMALL and server.codings == {"identity"}, "none is asked for"
-    server.manners.reads = (200, {"content-encoding": "gzip"})
-    with pytest.raises(StoreError, match="compressed"):
-        b"".join(store.read("recordings/a.wav"))
 
 
 @pytest.mark.parametrize("answer", [(503, "SlowDown"), (400, "RequestTimeout"), (403, "AccessDenied")])
