@@ -15,8 +15,10 @@ import workers.engine.clocks
 from lab.clock import Clock, SkewedServer
 from lab.servers import RunningSandbox
 from lab.worker import archive, delete_what_is_due, own_runtime
-from tests.workers.steps import folder_of, has_left, kinds_of_alerts
+from tests.workers.steps import folder_of, has_left, key_of, kinds_of_alerts
 from text import times
+from workers.deletion.may_delete import read_rules
+from workers.deletion.originals import Proven, look_at_original
 from workers.deletion.outcomes import letter_id
 from workers.keys import (
     ATTEMPTS,
@@ -159,6 +161,18 @@ async def test_connections_that_an_earlier_version_noted_in_redis_alone_are_awai
         await delete_what_is_due(runtime)
     assert has_left(other) and not any(map(has_left, waiting))
     assert (archive_folder / "transcribing/7.json").exists()
+
+
+async def test_a_connection_that_an_earlier_version_notes_during_a_turn_is_awaited_from_then_on(
+    sandbox: RunningSandbox, deleting: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    before, after = (sandbox.world.add_recording(seconds=0.5, connection_id="7") for _ in range(2))
+    async with own_runtime(deleting | {"CALLVAULT_TRANSCRIPTIONS": "require"}) as runtime:
+        await archive(runtime, before, after)
+        rules = await read_rules(runtime)
+        assert isinstance(await look_at_original(runtime, rules, key_of(archive_folder, before)), Proven)
+        redis.sadd(TRANSCRIBING, "7")
+        assert await look_at_original(runtime, rules, key_of(archive_folder, after)) is None
 
 
 async def test_a_transcription_that_a_deletion_misses_is_enqueued_behind_those_of_webhooks(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from archive import kinds, layout
 from archive.archive import Archive
@@ -63,7 +63,6 @@ class Rules:
         connections: connections that a decision holds, each with the reason.
         cases: those that are open.
         transcribing: connections whose transcriptions are awaited.
-        noted: by connection, whether an earlier version noted that in Redis alone, as far as this turn has asked.
     """
 
     duties: Duties
@@ -72,7 +71,6 @@ class Rules:
     connections: Mapping[str, str]
     cases: Sequence[Case]
     transcribing: frozenset[str]
-    noted: dict[str, bool] = field(default_factory=dict)
 
     @property
     def is_turned_off(self) -> bool:

@@ -195,11 +195,7 @@ async def _is_transcribing(runtime: Runtime, rules: Rules, connection_id: str) -
     """Whether transcriptions of a connection are awaited. An earlier version noted that in Redis alone: it is copied."""
     if connection_id in rules.transcribing:
         return True
-    if not connection_id:
-        return False
-    if connection_id not in rules.noted:
-        rules.noted[connection_id] = bool(await runtime.redis.sismember(TRANSCRIBING, connection_id))
-    if not rules.noted[connection_id]:
+    if not connection_id or not await runtime.redis.sismember(TRANSCRIBING, connection_id):
         return False
     await runtime.in_thread(runtime.archive.put_transcribing, connection_id)
     return True
