@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -43,7 +44,9 @@ pytest.register_assert_rewrite("tests.workers.steps", "tests.seals.bundles")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the test processes share what imports Callvault for their commands."""
+    """Have the test processes share what imports Callvault for their commands, and all take Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
         config.add_cleanup(share_forks(CLEAN))
 
