@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -84,16 +84,25 @@ def test_the_whole_archive_is_found_whole_by_the_service_and_by_others(sealed: S
     assert told.endswith("no problems found\n")
 
 
+def pythons(version: str) -> Iterator[str | Path]:
+    """Where a Python of this version may be: this one, on the path, or what a shim of pyenv there stands for."""
+    if sys.version.startswith(f"{version}."):
+        yield sys.executable
+    if (found := shutil.which(f"python{version}")) is not None:
+        yield found
+        yield from Path(found).parent.parent.glob(f"versions/{version}.*/bin/python{version}")
+
+
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_the_script_runs_on_every_python_without_packages(version: str, sealed: Sealed) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(python), "-I", "-S", "-W", "error", *arguments]
+    def run(python: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-I", "-S", "-W", "error", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    python = sys.executable if sys.version.startswith(f"{version}.") else shutil.which(f"python{version}")
-    if python is None or run("--version").returncode:
+    python = next((one for one in pythons(version) if run(one, "--version").returncode == 0), None)
+    if python is None:
         pytest.skip(f"Python {version} is not installed here")
-    done = run(str(VERIFY_ARCHIVE), str(sealed.archive))
+    done = run(python, str(VERIFY_ARCHIVE), str(sealed.archive))
     assert (done.returncode, done.stdout.splitlines()[-1].endswith(" 0 problems")) == (0, True), done
 
 
