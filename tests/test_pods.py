@@ -111,6 +111,10 @@ def _has(cluster: Cluster, count: int) -> bool:
     return archived(cluster) >= count
 
 
+def _is_unready(pod: Pod) -> bool:
+    return not pod.probe("readinessProbe")
+
+
 def test_each_pod_is_ready_and_alive_by_its_own_probes(cluster: Cluster) -> None:
     for pod in (cluster.valkey, *cluster.receivers, *cluster.workers):
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -228,7 +232,7 @@ def test_while_redis_hangs_receivers_are_not_ready_and_nobody_is_restarted(clust
     os.kill(pid, signal.SIGSTOP)
     try:
         for pod in cluster.receivers:
-            wait_for(lambda pod=pod: not pod.probe("readinessProbe"), 30, "an unready receiver")  # type: ignore[misc]
+            wait_for(partial(_is_unready, pod), 30, "an unready receiver")
             assert pod.probe("livenessProbe")
         for pod in cluster.workers:
             assert pod.process.has_ended or pod.probe("livenessProbe")

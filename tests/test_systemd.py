@@ -33,8 +33,11 @@ class Unit(configparser.RawConfigParser):
 
     def __init__(self, name: str) -> None:
         super().__init__(strict=False, comment_prefixes=("#",))
-        self.optionxform = str  # type: ignore[assignment, method-assign]
         self.read(UNITS / name)
+
+    def optionxform(self, optionstr: str) -> str:
+        """Keep a name as it is written."""
+        return optionstr
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -127,7 +130,8 @@ def test_only_the_unit_that_disposes_has_the_credentials_that_may_delete_and_it_
 
 def test_the_valkey_keeps_what_it_must() -> None:
     text = (UNITS / "callvault-valkey.service").read_text().replace("\\\n", " ")
-    words = shlex.split(re.search(r"(?m)^ExecStart=(.*)$", text)[1])  # type: ignore[index]
+    (command,) = re.findall(r"(?m)^ExecStart=(.*)$", text)
+    words = shlex.split(command)
     pairs = dict(zip(words[1::2], words[2::2], strict=True))
     assert (pairs["--appendonly"], pairs["--appendfsync"], pairs["--maxmemory-policy"]) == (
         "yes",
