@@ -51,9 +51,8 @@ _ORPHAN_SECONDS = 24 * 3600
 class FileStore:
     """An archive in a folder of this machine or of a mounted disk."""
 
-    small_at_once = (
-        4 if _OPEN_AHEAD else AT_ONCE
-    )  # the disk reads ahead for each, and more would only wait for each other
+    # Where the disk reads ahead for each, more would only wait for each other.
+    small_at_once = 4 if _OPEN_AHEAD else AT_ONCE
 
     def __init__(self, url: str, options: StoreOptions) -> None:
         self.url = url

@@ -29,10 +29,10 @@ def length_of(asked: str, answered: str) -> int:
     wanted, given = _ASKED.fullmatch(asked), _ANSWERED.fullmatch(answered.strip().lower())
     if wanted is None or given is None:
         raise _other(asked, answered)
-    ends = [
-        int(end) for end in (wanted[2] and int(wanted[2]) + 1, given[3].strip("*")) if end
-    ]  # asked for, of the object
     start, end = int(given[1]), int(given[2]) + 1
+    ends = [int(wanted[2]) + 1] if wanted[2] else []
+    if given[3] != "*":  # where the object ends
+        ends.append(int(given[3]))
     if start != int(wanted[1]) or not ends or end != min(ends) or end <= start:
         raise _other(asked, answered)
     return end - start

@@ -16,13 +16,8 @@ from workers.runtime import Runtime
 
 log = get_logger()
 
-_REPORTED = (
-    "locked",
-    "original",
-    "custom-storage",
-    "damaged",
-    "undone",
-)  # the kinds of which a person hears, once for each
+# The kinds of which a person hears, once for each.
+_REPORTED = ("locked", "original", "custom-storage", "damaged", "undone")
 
 
 class Gone(msgspec.Struct, frozen=True):
