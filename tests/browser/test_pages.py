@@ -107,7 +107,8 @@ def test_a_dead_letter_is_retried(page: Page, deployment: Deployment) -> None:
     deployment.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(letter))
     page.goto("/ops/dead-letters")
     expect(page.get_by_text("cut off 9 times").first).to_be_visible()
-    page.get_by_role("button", name=f"Retry {job_id}", exact=True).click()  # not of jobs that others have begun again
+    # Not of jobs that others have begun again.
+    page.get_by_role("button", name=f"Retry {job_id}", exact=True).click()
     expect(page.locator("#said")).to_contain_text("1 job enqueued again")
     # Telnyx does not know it, so it becomes a dead letter again, with its new attempts.
     wait_for(lambda: "not at Telnyx" in (deployment.redis.hget("callvault:dead-letters", job_id) or ""), 40)
@@ -123,9 +124,8 @@ def test_a_page_discards_the_dead_letter_that_it_showed_and_no_newer_one(page: P
         newer = msgspec.structs.replace(letter, died_at="2026-11-25T11:00:00.000000Z")
         deployment.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(newer))
         page.once("dialog", lambda dialog: dialog.accept())
-        page.get_by_role(
-            "button", name=f"Discard {job_id}", exact=True
-        ).click()  # not of jobs that others have begun again
+        # Not of jobs that others have begun again.
+        page.get_by_role("button", name=f"Discard {job_id}", exact=True).click()
         expect(page.locator("#said")).to_contain_text(shown)
     assert not deployment.redis.hexists("callvault:dead-letters", job_id)
 
