@@ -34,6 +34,8 @@ class Steps:
         self.clicks += 1
 
     def click(self, place: Locator) -> None:
+        place.wait_for()
+        self.page.wait_for_load_state()  # its scripts run then; a person is slower than that
         place.click()
         self.clicks += 1
 
